@@ -1,0 +1,15 @@
+//! reagent: the device agent. See the README for what it does.
+
+pub mod cancel;
+pub mod clock;
+pub mod docker;
+pub mod domain;
+pub mod jobs;
+pub mod logs;
+pub mod net;
+pub mod os;
+pub mod rpc;
+pub mod secret;
+pub mod state;
+pub mod thread;
+pub mod wamp;

@@ -1,0 +1,3 @@
+//! The local cloud as a program.
+
+fn main() {}
