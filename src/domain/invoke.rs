@@ -1,0 +1,207 @@
+//! Calls of our procedures: who calls, whether they may, and the answer (wire chapter 3.3, 3.4, 4). The procedures themselves
+//! are the table in [`crate::rpc`].
+
+use super::job::{JobSpec, Outcome};
+use super::message::{CallFailure, Effect, Generation, Invocation, Level, LogCommand};
+use super::{Call, Job, State};
+use crate::rpc::{self, Handler, Procedure, Reply};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// Calls that may wait at once; more are refused.
+const WAITING: usize = 256;
+
+/// An invocation that waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    /// The call.
+    pub invocation: Invocation,
+    /// Its procedure.
+    pub procedure: &'static Procedure,
+}
+
+impl State {
+    pub(super) fn on_invoked(&mut self, mut invocation: Invocation) {
+        if self.generation() != Some(invocation.generation) {
+            return;
+        }
+        let prefix = self.device.uri("");
+        let Some(procedure) = invocation.procedure.strip_prefix(&prefix).and_then(rpc::find) else {
+            return self.refuse(&invocation, format!("{} is no procedure of this device", invocation.procedure));
+        };
+        if self.invocations.len() >= WAITING {
+            return self.refuse(&invocation, format!("{WAITING} calls are waiting already"));
+        }
+        match caller(&invocation) {
+            Ok(identity) => invocation.caller = identity,
+            Err(error) => return self.refuse(&invocation, error),
+        }
+        let id = self.id();
+        let pending = Pending { invocation, procedure };
+        match (procedure.privilege, pending.invocation.caller.as_deref()) {
+            (None, _) | (Some(_), Some("system")) => {
+                self.invocations.insert(id, pending);
+                self.run_procedure(id);
+            }
+            (Some(privilege), caller) => match caller.and_then(|caller| caller.parse::<i64>().ok()) {
+                Some(account) => {
+                    self.invocations.insert(id, pending);
+                    let args = vec![
+                        json!({"privilege": privilege.text(), "entity": "DEVICE", "entity_key": self.device.device_key,
+                        "requestor_account_key": account, "swarm_key": self.device.swarm_key}),
+                    ];
+                    self.call(Call::Privilege(id), "reswarm.devices.check_privilege", args, Duration::from_secs(10));
+                }
+                None => self.refuse(
+                    &pending.invocation,
+                    format!("privilege check: the caller {caller:?} is not an account number"),
+                ),
+            },
+        }
+    }
+
+    pub(super) fn on_privilege(&mut self, id: u64, result: Result<Vec<Value>, CallFailure>) {
+        let Some(pending) = self.invocations.get(&id) else { return };
+        let verdict = match result {
+            Ok(args) => match args.first().and_then(Value::as_bool) {
+                Some(true) => Ok(()),
+                Some(false) => Err(format!("insufficient privileges to call {}", pending.procedure.name)),
+                None => Err("privilege check: the answer's argument is not a bool".to_owned()),
+            },
+            Err(failure) => Err(format!("privilege check: {}", failure.text())),
+        };
+        match verdict {
+            Ok(()) => self.run_procedure(id),
+            Err(text) => self.end_invocation(id, Err(text)),
+        }
+    }
+
+    fn run_procedure(&mut self, id: u64) {
+        let Some(pending) = self.invocations.get(&id).cloned() else { return };
+        match pending.procedure.handler {
+            Handler::State(handler) => {
+                let result = handler(self, &pending.invocation);
+                let drive = result.as_ref().ok().and_then(|reply| reply.drive);
+                self.end_invocation(id, result);
+                if let Some(app) = drive {
+                    self.drive(app, super::slot::Why::Requested);
+                }
+            }
+            Handler::Query(query) => match query(&pending.invocation) {
+                Ok(query) => {
+                    self.start_job(Job::Invocation(id), JobSpec::Query(query));
+                }
+                Err(text) => self.end_invocation(id, Err(text)),
+            },
+            Handler::Statistics => {
+                self.start_job(Job::Invocation(id), JobSpec::Statistics { previous: None });
+            }
+            Handler::History => match rpc::container_name(&pending.invocation) {
+                Ok(container) => self.logs(LogCommand::History { container, token: id }),
+                Err(text) => self.end_invocation(id, Err(text)),
+            },
+        }
+    }
+
+    /// The log hub's lines: if there are none but the agent's own, the container's last lines follow.
+    pub(super) fn on_history(&mut self, id: u64, container: String, lines: Vec<String>, only_agent: bool) {
+        if !self.invocations.contains_key(&id) {
+            return;
+        }
+        if only_agent && self.engine.answers() {
+            let query = super::job::Query::Tail { container, history: lines };
+            self.start_job(Job::Invocation(id), JobSpec::Query(query));
+        } else {
+            self.end_invocation(id, Ok(Reply::of(json!(lines))));
+        }
+    }
+
+    pub(super) fn on_query(&mut self, id: u64, outcome: Outcome) {
+        let result = match outcome {
+            Outcome::Answer(args) => Ok(Reply { args, ..Reply::default() }),
+            Outcome::Statistics { mut stats, .. } => {
+                // The load of the last full window: a reading right now would be noise.
+                stats["cpu_usage"] = json!(self.status.cpu_usage);
+                Ok(Reply::of(stats))
+            }
+            Outcome::Failed(text) | Outcome::EngineGone(text) => Err(text),
+            Outcome::Cancelled => Err("the agent is shutting down".to_owned()),
+            other => Err(format!("unexpected {other:?}")),
+        };
+        self.end_invocation(id, result);
+    }
+
+    pub(super) fn on_interrupted(&mut self, generation: Generation, request: u64) {
+        let is_it =
+            |pending: &Pending| (pending.invocation.generation, pending.invocation.request) == (generation, request);
+        self.invocations.retain(|_, pending| !is_it(pending));
+    }
+
+    fn end_invocation(&mut self, id: u64, result: Result<Reply, String>) {
+        let Some(pending) = self.invocations.remove(&id) else { return };
+        match result {
+            Ok(reply) => {
+                let Invocation { generation, request, .. } = pending.invocation;
+                self.effect(Effect::Yield { generation, request, args: reply.args, kwargs: reply.kwargs });
+            }
+            Err(text) => self.refuse(&pending.invocation, text),
+        }
+    }
+
+    fn refuse(&mut self, invocation: &Invocation, text: String) {
+        self.note(Level::Error, format!("{}: {text}", invocation.procedure));
+        let Invocation { generation, request, .. } = *invocation;
+        self.effect(Effect::Fail { generation, request, text });
+    }
+}
+
+/// The identity that counts: the backend may act for a user (3.3).
+fn caller(invocation: &Invocation) -> Result<Option<String>, String> {
+    if invocation.caller.as_deref() != Some("system") {
+        return Ok(invocation.caller.clone());
+    }
+    let key = |map: &Map<String, Value>| map.get("requestor_account_key").filter(|value| !value.is_null()).cloned();
+    let named = key(&invocation.kwargs).or_else(|| invocation.args.first().and_then(Value::as_object).and_then(key));
+    match named {
+        None => Ok(invocation.caller.clone()),
+        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(Some(number.to_string())),
+        Some(Value::Number(number)) => match super::number::uint(&Value::Number(number)) {
+            Some(whole) => Ok(Some(whole.to_string())),
+            None => Err("invalid requestor: not an integer".to_owned()),
+        },
+        Some(Value::String(text)) if text.parse::<i64>().is_ok() => Ok(Some(text)),
+        // Staying `system` would grant everything on a malformed key.
+        Some(_) => Err("invalid requestor: not an integer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backend_may_name_who_it_acts_for() {
+        let call = |caller: &str, args: Value, kwargs: Value| {
+            caller_of(Invocation {
+                caller: Some(caller.to_owned()),
+                args: args.as_array().cloned().unwrap_or_default(),
+                kwargs: kwargs.as_object().cloned().unwrap_or_default(),
+                ..Invocation::default()
+            })
+        };
+        fn caller_of(invocation: Invocation) -> Result<Option<String>, String> {
+            caller(&invocation)
+        }
+        let is = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(call("system", json!([]), json!({"requestor_account_key": "42"})), is("42"));
+        assert_eq!(call("system", json!([{"requestor_account_key": "7"}]), json!({})), is("7"));
+        assert_eq!(
+            call("system", json!([{"requestor_account_key": 7.0}]), json!({"requestor_account_key": null})),
+            is("7")
+        );
+        assert_eq!(call("system", json!([]), json!({})), is("system"));
+        assert_eq!(call("123", json!([]), json!({"requestor_account_key": 42})), is("123"));
+        assert!(call("system", json!([]), json!({"requestor_account_key": "not-a-number"})).is_err());
+        assert!(call("system", json!([{"requestor_account_key": []}]), json!({})).is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! Work that blocks: what the core asks of the job workers, and what they answer. Plain data in both directions.
+
+use super::app::{AppKey, Stage};
+use super::credential::Credential;
+use super::ports::{Binding, Protocol};
+use crate::secret::Secret;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Names a job; also orders jobs in time.
+pub type JobId = u64;
+
+/// Where the work of a job waits: a long transfer never delays a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Pulls.
+    Transfer,
+    /// Everything short.
+    Control,
+}
+
+/// A directory of an app: the name comes from outside and is checked by [`super::names::is_path_part`] before use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Stage of the app.
+    pub stage: Stage,
+    /// Its name, case kept.
+    pub name: String,
+}
+
+/// What a container is made of (apps chapter 3.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Name of the container.
+    pub container: String,
+    /// Image reference with tag.
+    pub image: String,
+    /// Directory of the app.
+    pub folder: Folder,
+    /// Environment, without `DEVICE_LAN_IP`, which the worker adds where it is not set.
+    pub environment: BTreeMap<String, String>,
+    /// Published ports.
+    pub bindings: Vec<Binding>,
+}
+
+/// The files of an app that change while it runs (4.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveFiles {
+    /// Directory of the app.
+    pub folder: Folder,
+    /// `APP_AUTH_ID.txt` and `APP_AUTH_SECRET.txt`; `None` leaves what is there.
+    pub credential: Option<Credential>,
+    /// Only where no credential file is there yet: the epoch is not known for certain (storage chapter 1.5).
+    pub only_if_absent: bool,
+    /// Remote-port files: content, or `None` for one that is to go.
+    pub remote: Vec<(String, Option<String>)>,
+}
+
+/// Previous reading of the processors (wire chapter 1.11): jiffies since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CpuSample {
+    /// All time.
+    pub total: u64,
+    /// Time that was not idle.
+    pub busy: u64,
+}
+
+/// A question that an RPC asks of the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Query {
+    /// `list_containers`
+    Containers,
+    /// `get_images`
+    Images,
+    /// `prune_images`
+    Prune {
+        /// The whole system instead of dangling images.
+        all: bool,
+    },
+    /// `get_network_metadata`
+    NetworkMetadata,
+    /// `get_ipv4_addresses`
+    Ipv4Addresses,
+    /// `get_agent_metadata`
+    AgentMetadata,
+    /// The last 50 lines of a container, appended to what the history holds.
+    Tail {
+        /// The container.
+        container: String,
+        /// What the history holds.
+        history: Vec<String>,
+    },
+}
+
+/// What a job is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobSpec {
+    /// Lists containers and images; inspects the agent's own containers, but for those that are as in `known`.
+    Observe {
+        /// Container name to (id, status) as last seen.
+        known: BTreeMap<String, (String, String)>,
+    },
+    /// Inspects one container.
+    Look {
+        /// Its name.
+        container: String,
+    },
+    /// Pulls an image; progress goes to the log of `container`.
+    Pull {
+        /// Reference with tag.
+        image: String,
+        /// Registry user: the token.
+        username: Secret,
+        /// Registry password: the device's secret.
+        password: Secret,
+        /// Whose log shows the progress.
+        container: String,
+    },
+    /// Creates and starts a container and waits until it runs, at most 30 s.
+    Start(Box<Launch>),
+    /// Stops a container with 1 s grace, removes it, waits until it is gone.
+    Stop {
+        /// Its name.
+        container: String,
+    },
+    /// Removes a container by force and waits until it is gone.
+    RemoveContainer {
+        /// Its name or id.
+        container: String,
+    },
+    /// Removes every tag of a repository.
+    RemoveImages {
+        /// Image name without tag.
+        repository: String,
+    },
+    /// Removes one image.
+    RemoveImage {
+        /// Reference with tag.
+        image: String,
+    },
+    /// Whether there is an image of a repository.
+    HasImage {
+        /// Image name without tag.
+        repository: String,
+    },
+    /// Deletes an app's directory.
+    DeleteFiles(Folder),
+    /// Writes the files of an app that change while it runs.
+    WriteLiveFiles(LiveFiles),
+    /// Reads the machine's statistics.
+    Statistics {
+        /// The reading before.
+        previous: Option<CpuSample>,
+    },
+    /// Reads the long text of the operating system, architecture and variant.
+    Platform,
+    /// Answers an RPC.
+    Query(Query),
+}
+
+impl JobSpec {
+    /// The lane that it waits in.
+    pub fn lane(&self) -> Lane {
+        match self {
+            JobSpec::Pull { .. } => Lane::Transfer,
+            _ => Lane::Control,
+        }
+    }
+
+    /// Whether it needs the container engine.
+    pub fn needs_engine(&self) -> bool {
+        !matches!(
+            self,
+            JobSpec::DeleteFiles(_)
+                | JobSpec::WriteLiveFiles(_)
+                | JobSpec::Statistics { .. }
+                | JobSpec::Platform
+                | JobSpec::Query(_)
+        )
+    }
+}
+
+/// A container as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Container {
+    /// Engine id.
+    pub id: String,
+    /// Name without the leading slash.
+    pub name: String,
+    /// `created running paused restarting removing exited dead`.
+    pub status: String,
+    /// Exit code of the last run.
+    pub exit_code: i64,
+    /// Ended for lack of memory.
+    pub out_of_memory: bool,
+    /// Error of a start that failed.
+    pub error: String,
+    /// When it was started last, as the engine says.
+    pub started_at: String,
+    /// Published ports: container port, protocol, host port.
+    pub bindings: Vec<(u16, Protocol, u16)>,
+    /// It carries the agent's label `real=True`.
+    pub ours: bool,
+    /// Compose project that it belongs to.
+    pub project: Option<String>,
+}
+
+/// Everything that one listing showed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observation {
+    /// All containers of the machine, foreign ones with less detail.
+    pub containers: Vec<Container>,
+    /// Repository tags of all images.
+    pub images: Vec<String>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Done, nothing to say.
+    Done,
+    /// [`JobSpec::Observe`]
+    Observed(Observation),
+    /// [`JobSpec::Look`]: `None` if there is no such container.
+    Looked(Option<Container>),
+    /// [`JobSpec::HasImage`]
+    HasImage(bool),
+    /// [`JobSpec::Start`]: the image is not on the device.
+    ImageMissing,
+    /// [`JobSpec::Start`]: these new ports are bound by somebody else; nothing was created.
+    PortsTaken(Vec<Binding>),
+    /// [`JobSpec::Start`]: the engine could not bind a port that its text names.
+    PortConflict(String),
+    /// [`JobSpec::Statistics`]: the dict of the status report, and the reading for next time.
+    Statistics {
+        /// The 12 values.
+        stats: Value,
+        /// Reading for the next call.
+        sample: Option<CpuSample>,
+    },
+    /// [`JobSpec::Platform`]
+    Platform {
+        /// Long text of the operating system.
+        os: String,
+    },
+    /// [`JobSpec::Query`]: positional results.
+    Answer(Vec<Value>),
+    /// It was cancelled.
+    Cancelled,
+    /// The engine is away, or does not answer: nothing is known of the effect.
+    EngineGone(String),
+    /// It failed.
+    Failed(String),
+}
+
+/// What a container event of the engine says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerEvent {
+    /// `start`, `die`, `destroy`, ...
+    pub action: String,
+    /// Name of the container.
+    pub name: String,
+}
+
+/// The app that a job works for, if any: what a log line names.
+pub type Subject = Option<AppKey>;

@@ -1,0 +1,435 @@
+//! What happens ([`Event`]) and what is to be done ([`Effect`]): plain data, one variant per fact or order.
+
+use super::app::AppKey;
+use super::job::{ContainerEvent, JobId, JobSpec, Outcome};
+use super::request::Request;
+use crate::clock::Wall;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// Names a call to the router.
+pub type CallId = u64;
+/// Counts sessions; what carries an older one is dropped.
+pub type Generation = u64;
+
+/// Something that has happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The agent has started: threads are up, nothing is known yet.
+    Started,
+    /// A deadline has passed.
+    Tick,
+    /// A signal asks the agent to end.
+    Shutdown,
+    /// A session was joined: presence claimed, testament set.
+    Joined {
+        /// Its generation.
+        generation: Generation,
+        /// Its id on the router.
+        session: u64,
+    },
+    /// The declared procedures and subscriptions are registered, but for those named.
+    Opened {
+        /// The session.
+        generation: Generation,
+        /// What was refused; it is tried again by itself.
+        failed: Vec<String>,
+    },
+    /// The session was lost.
+    Left {
+        /// The session.
+        generation: Generation,
+        /// Why.
+        reason: String,
+    },
+    /// The router refuses this device for good (decision 9); the process ends with this line.
+    Refused {
+        /// The documented line for stdout.
+        line: String,
+    },
+    /// A call has ended.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// Positional results, or why there are none.
+        result: Result<Vec<Value>, CallFailure>,
+    },
+    /// Somebody calls a procedure of ours.
+    Invoked(Invocation),
+    /// The caller has given up, or its time is over; the session has answered.
+    Interrupted {
+        /// The session.
+        generation: Generation,
+        /// The invocation.
+        request: u64,
+    },
+    /// A subscribed topic.
+    Topic {
+        /// The session.
+        generation: Generation,
+        /// The topic.
+        topic: String,
+        /// Positional arguments.
+        args: Vec<Value>,
+    },
+    /// The engine answers and its events are being read.
+    EngineUp {
+        /// Version text for the log.
+        version: String,
+    },
+    /// The engine's event stream has ended, or the engine cannot be reached.
+    EngineDown {
+        /// Why.
+        reason: String,
+    },
+    /// A container event.
+    Container(ContainerEvent),
+    /// The engine has accepted a pull.
+    JobAccepted {
+        /// The job.
+        job: JobId,
+    },
+    /// A job has ended.
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The log hub asks or answers.
+    Logs(LogEvent),
+}
+
+/// Why a call has no result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallFailure {
+    /// No session, session lost, no answer in time: a new session or another try may cure it.
+    Transport(String),
+    /// The other side answered an error.
+    Error {
+        /// Its URI.
+        uri: String,
+        /// Procedure, URI and arguments as one text.
+        text: String,
+    },
+}
+
+impl CallFailure {
+    /// What to show.
+    pub fn text(&self) -> &str {
+        match self {
+            CallFailure::Transport(text) | CallFailure::Error { text, .. } => text,
+        }
+    }
+}
+
+/// A call of one of our procedures.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Invocation {
+    /// Session that it came by.
+    pub generation: Generation,
+    /// Request id on that session.
+    pub request: u64,
+    /// Full URI.
+    pub procedure: String,
+    /// `caller_authid` as the router disclosed it.
+    pub caller: Option<String>,
+    /// Positional arguments; absent counts as empty.
+    pub args: Vec<Value>,
+    /// Keyword arguments.
+    pub kwargs: Map<String, Value>,
+}
+
+/// What the log hub says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogEvent {
+    /// It wants to know who listens to a container's log.
+    Lookup {
+        /// The container.
+        container: String,
+    },
+    /// Somebody listens to a container that is not followed.
+    Wanted {
+        /// The container.
+        container: String,
+    },
+    /// Stored lines, as asked for.
+    History {
+        /// Token of the question.
+        token: u64,
+        /// The container.
+        container: String,
+        /// Oldest first.
+        lines: Vec<String>,
+        /// Nothing but agent messages.
+        only_agent: bool,
+    },
+    /// Lines to be stored.
+    Save {
+        /// The container.
+        container: String,
+        /// Oldest first.
+        lines: Vec<String>,
+    },
+}
+
+/// What the log hub is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogCommand {
+    /// The container runs: attach.
+    Follow {
+        /// The container.
+        container: String,
+    },
+    /// It is gone.
+    Unfollow {
+        /// The container.
+        container: String,
+    },
+    /// Its app is gone.
+    Forget {
+        /// The container.
+        container: String,
+    },
+    /// A message of the agent.
+    Say {
+        /// The container.
+        container: String,
+        /// The message.
+        text: String,
+    },
+    /// Clear what viewers see.
+    ClearRemote {
+        /// The container.
+        container: String,
+    },
+    /// Clear what is stored.
+    ClearHistory {
+        /// The container.
+        container: String,
+    },
+    /// Lines of an earlier run, from the database.
+    Restore {
+        /// The container.
+        container: String,
+        /// Oldest first.
+        lines: Vec<String>,
+    },
+    /// A session was joined or lost.
+    Session {
+        /// Joined.
+        up: bool,
+    },
+    /// `wamp.subscription.on_create`
+    SubscriptionCreated {
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// `wamp.subscription.on_delete`
+    SubscriptionDeleted {
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// Answer of `wamp.subscription.match`.
+    Matched {
+        /// The container.
+        container: String,
+        /// Positional results.
+        answer: Result<Vec<Value>, String>,
+    },
+    /// The stored lines are wanted.
+    History {
+        /// The container.
+        container: String,
+        /// For the answer.
+        token: u64,
+    },
+}
+
+/// A change of what is stored. Those of one turn are one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// What is wanted of an app; `current` is its own state.
+    Requested {
+        /// The payload.
+        request: Box<Request>,
+        /// State for the row.
+        current: super::app::AppState,
+    },
+    /// The state of an app.
+    AppState {
+        /// The app.
+        app: AppKey,
+        /// Its name.
+        name: String,
+        /// Installed version.
+        version: String,
+        /// Its release.
+        release_key: u64,
+        /// The state.
+        state: super::app::AppState,
+        /// What is wanted.
+        requested: super::app::AppState,
+        /// Stamp.
+        at: Wall,
+    },
+    /// An app is forgotten.
+    Delete {
+        /// The app.
+        app: AppKey,
+    },
+    /// A report waits to be sent.
+    OutboxPut {
+        /// Its number, increasing.
+        id: u64,
+        /// The app.
+        app: AppKey,
+        /// The report without device, project and serial.
+        payload: Value,
+        /// Stamp.
+        at: Wall,
+    },
+    /// A report was sent or dropped.
+    OutboxDelete {
+        /// Its number.
+        id: u64,
+    },
+    /// Log lines of an app.
+    LogHistory {
+        /// The app.
+        app: AppKey,
+        /// Name as in the container name.
+        name: String,
+        /// Oldest first.
+        lines: Vec<String>,
+    },
+    /// A single fact.
+    Meta {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// Oldest history rows go.
+    Trim,
+}
+
+/// How bad a note is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Detail.
+    Debug,
+    /// What an operator cares about.
+    Info,
+    /// Abnormal, handled.
+    Warn,
+    /// Abnormal, something is lost.
+    Error,
+}
+
+/// What the backend says of the device (wire chapter 1.12); absent members keep the old value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// `device_name`
+    pub name: Option<String>,
+    /// `swarm_name`
+    pub swarm_name: Option<String>,
+    /// `ownername`
+    pub owner: Option<String>,
+    /// `swarm_key`
+    pub swarm_key: u64,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Store this, before anything else of the turn is done.
+    Persist(Record),
+    /// Call a procedure.
+    Call {
+        /// For the answer.
+        call: CallId,
+        /// Procedure.
+        uri: String,
+        /// Positional arguments.
+        args: Vec<Value>,
+        /// Deadline.
+        timeout: Duration,
+    },
+    /// Publish on the control lane.
+    Publish {
+        /// Topic.
+        topic: String,
+        /// Positional arguments.
+        args: Vec<Value>,
+    },
+    /// Answer an invocation.
+    Yield {
+        /// Its session.
+        generation: Generation,
+        /// Its id.
+        request: u64,
+        /// Positional results.
+        args: Vec<Value>,
+        /// Keyword results.
+        kwargs: Map<String, Value>,
+    },
+    /// Answer an invocation with `wamp.error.canceled` and this text.
+    Fail {
+        /// Its session.
+        generation: Generation,
+        /// Its id.
+        request: u64,
+        /// What the caller sees.
+        text: String,
+    },
+    /// Register and subscribe what is declared.
+    Open {
+        /// On this session.
+        generation: Generation,
+    },
+    /// End the session with GOODBYE and dial again with the identity of now.
+    Redial {
+        /// Why.
+        reason: String,
+    },
+    /// Drop the connection and dial again.
+    Abort {
+        /// The session.
+        generation: Generation,
+        /// Why.
+        reason: String,
+    },
+    /// Start a job.
+    Start {
+        /// For its end.
+        job: JobId,
+        /// What to do.
+        spec: JobSpec,
+    },
+    /// Cancel a job; it ends as [`Outcome::Cancelled`].
+    Cancel {
+        /// The job.
+        job: JobId,
+    },
+    /// Tell the log hub.
+    Logs(LogCommand),
+    /// Write what the backend said of the device to the `.flock`, and take its identity for the next dial.
+    Metadata(Metadata),
+    /// The session was joined and the device is who it thinks: keep a copy of the `.flock` (decision 35).
+    KeepFlock,
+    /// Write a line to the agent's log.
+    Note {
+        /// How bad.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+    /// End the process.
+    Exit {
+        /// Its exit code.
+        code: u8,
+        /// A line for stdout.
+        line: Option<String>,
+    },
+}

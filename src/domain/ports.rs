@@ -1,0 +1,295 @@
+//! Port rules, and the registry of managed host ports (apps chapter 1.3, 4.1). Pure: whether a port can be bound is probed
+//! by the job that uses it, which answers with what it found taken.
+
+use super::app::AppKey;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// First port of the pool.
+pub const FIRST: u16 = 40_000;
+/// Last port of the pool.
+pub const LAST: u16 = 49_999;
+
+/// `tcp` or `udp` on the wire; http and https are tcp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`, as in `8080/tcp`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+/// One element of an app's `ports`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortRule {
+    /// Declared port, the identity of the rule.
+    pub port: u16,
+    /// `http`, `https`, `tcp`, `udp`; `http` when it was empty.
+    pub protocol: String,
+    /// Not empty: the rule points away from the app's container and is not published.
+    pub local_ip: String,
+    /// Further name of the variable that holds the remote port.
+    pub remote_port_environment: String,
+    /// Port on the tunnel server.
+    pub remote_port: u64,
+    /// Host port given by the agent, 0 if none.
+    pub host_port: u64,
+    /// Internet-facing port of an instance tunnel.
+    pub cloud_remote_port: u64,
+    /// The rule as received: what this agent does not read is sent back as it came.
+    rest: Map<String, Value>,
+}
+
+impl PortRule {
+    /// Decodes a list, strictly: a wrongly typed value is an error for the whole list; null means default.
+    ///
+    /// # Errors
+    /// A text that names the rule and the key.
+    pub fn list(values: &[Value]) -> Result<Vec<PortRule>, String> {
+        values
+            .iter()
+            .enumerate()
+            .map(|(n, value)| PortRule::one(value).map_err(|key| format!("port rule {}: bad {key}", n + 1)))
+            .collect()
+    }
+
+    fn one(value: &Value) -> Result<PortRule, &'static str> {
+        let map = value.as_object().ok_or("rule, not an object")?;
+        let text = |key: &'static str| match map.get(key) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(_) => Err(key),
+        };
+        let number = |key: &'static str| match map.get(key) {
+            None | Some(Value::Null) => Ok(0),
+            Some(value) => super::number::uint(value).ok_or(key),
+        };
+        for key in ["main", "active", "public"] {
+            if !matches!(map.get(key), None | Some(Value::Null | Value::Bool(_))) {
+                return Err(key);
+            }
+        }
+        let protocol = match text("protocol")? {
+            empty if empty.is_empty() => "http".to_owned(),
+            named => named,
+        };
+        text("name")?;
+        Ok(PortRule {
+            port: u16::try_from(number("port")?).map_err(|_| "port")?,
+            protocol,
+            local_ip: text("local_ip")?,
+            remote_port_environment: text("remote_port_environment")?,
+            remote_port: number("remote_port")?,
+            host_port: number("host_port")?,
+            cloud_remote_port: number("cloud_remote_port")?,
+            rest: map.clone(),
+        })
+    }
+
+    /// Its protocol on the wire.
+    pub fn wire(&self) -> Protocol {
+        if self.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp }
+    }
+
+    /// Whether the rule is published by the app's container.
+    pub fn is_published(&self) -> bool {
+        self.local_ip.is_empty()
+    }
+
+    /// The full form of 1.3: integers, all keys but the two that are left out when 0.
+    pub fn encode(&self) -> Value {
+        let mut map = self.rest.clone();
+        let flag = |key: &str| json!(self.rest.get(key).and_then(Value::as_bool).unwrap_or(false));
+        for key in ["main", "active", "public"] {
+            map.insert(key.to_owned(), flag(key));
+        }
+        map.insert("name".to_owned(), json!(self.rest.get("name").and_then(Value::as_str).unwrap_or_default()));
+        map.insert("port".to_owned(), json!(self.port));
+        map.insert("protocol".to_owned(), json!(self.protocol));
+        map.insert("local_ip".to_owned(), json!(self.local_ip));
+        map.insert("remote_port_environment".to_owned(), json!(self.remote_port_environment));
+        map.insert("remote_port".to_owned(), json!(self.remote_port));
+        for (key, port) in [("host_port", self.host_port), ("cloud_remote_port", self.cloud_remote_port)] {
+            if port == 0 {
+                map.remove(key);
+            } else {
+                map.insert(key.to_owned(), json!(port));
+            }
+        }
+        Value::Object(map)
+    }
+}
+
+/// What a host port is given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortKey {
+    /// The app.
+    pub app: AppKey,
+    /// Wire protocol.
+    pub protocol: Protocol,
+    /// Declared port.
+    pub port: u16,
+}
+
+/// A published port: what the container listens on and where the host answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Binding {
+    /// Port inside the container.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Port on the host.
+    pub host_port: u16,
+    /// New from the pool: probe it before use. A port that the app held before is not probed, its own container may hold it.
+    pub fresh: bool,
+}
+
+/// Which app holds which host port. In memory; recovered from live bindings and from the rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ports {
+    held: BTreeMap<PortKey, u16>,
+    taken: BTreeSet<(Protocol, u16)>,
+}
+
+impl Ports {
+    /// The assignment of `key`.
+    pub fn get(&self, key: PortKey) -> Option<u16> {
+        self.held.get(&key).copied()
+    }
+
+    /// Keeps the assignment, else takes `preferred` if no other app holds it, else the first free port of the pool. The
+    /// flag says that the port is new from the pool. `None`: the pool is exhausted.
+    pub fn recover_or_reserve(&mut self, key: PortKey, preferred: u16) -> Option<(u16, bool)> {
+        if let Some(port) = self.get(key) {
+            return Some((port, false));
+        }
+        if preferred != 0 && !self.is_held(preferred) {
+            self.held.insert(key, preferred);
+            return Some((preferred, false));
+        }
+        self.take_from_pool(key, None).map(|port| (port, true))
+    }
+
+    /// Drops the assignment and takes another port of the pool, not the one just dropped.
+    pub fn reassign(&mut self, key: PortKey) -> Option<u16> {
+        let dropped = self.held.remove(&key);
+        self.take_from_pool(key, dropped)
+    }
+
+    /// Drops all assignments of an app: an uninstall.
+    pub fn release(&mut self, app: AppKey) {
+        self.held.retain(|key, _| key.app != app);
+    }
+
+    /// Remembers that somebody else is bound to a port of the pool, until [`Ports::forget_taken`].
+    pub fn mark_taken(&mut self, protocol: Protocol, port: u16) {
+        self.taken.insert((protocol, port));
+    }
+
+    /// Forgets what was found taken: it may be free again.
+    pub fn forget_taken(&mut self) {
+        self.taken.clear();
+    }
+
+    fn take_from_pool(&mut self, key: PortKey, not: Option<u16>) -> Option<u16> {
+        // One host port serves one rule, whatever its protocol: a person reads the number alone.
+        let held: BTreeSet<u16> = self.held.values().copied().collect();
+        let port = (FIRST..=LAST)
+            .find(|&port| Some(port) != not && !held.contains(&port) && !self.taken.contains(&(key.protocol, port)))?;
+        self.held.insert(key, port);
+        Some(port)
+    }
+
+    fn is_held(&self, port: u16) -> bool {
+        self.held.values().any(|held| *held == port)
+    }
+}
+
+/// Whether an error text names host port `port`, as in `0.0.0.0:40010 failed` (4.3). The next character is no digit.
+pub fn names_port(text: &str, port: u16) -> bool {
+    let needle = format!(":{port}");
+    text.match_indices(&needle).any(|(at, _)| !text[at + needle.len()..].starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::app::Stage;
+    use super::*;
+
+    fn key(app: u64, port: u16) -> PortKey {
+        PortKey { app: AppKey { key: app, stage: Stage::Prod }, protocol: Protocol::Tcp, port }
+    }
+
+    #[test]
+    fn the_registry_keeps_recovers_and_gives_ports() {
+        let mut ports = Ports::default();
+        let (first, fresh) = ports.recover_or_reserve(key(1, 80), 0).unwrap();
+        assert!(fresh && (FIRST..=LAST).contains(&first));
+        assert_eq!(ports.recover_or_reserve(key(1, 80), 0), Some((first, false)), "twice the same");
+        assert_ne!(ports.recover_or_reserve(key(2, 80), 0).unwrap().0, first, "two apps, one declared port");
+        assert_eq!(ports.recover_or_reserve(key(3, 80), 41_234), Some((41_234, false)));
+        let (other, fresh) = ports.recover_or_reserve(key(4, 80), 41_234).unwrap();
+        assert!(other != 41_234 && fresh, "a port held by another app is not preferred");
+    }
+
+    #[test]
+    fn a_taken_port_is_passed_over_and_reassigning_gives_another_one() {
+        let mut ports = Ports::default();
+        ports.mark_taken(Protocol::Tcp, 40_000);
+        assert_eq!(ports.recover_or_reserve(key(1, 80), 0), Some((40_001, true)));
+        let next = ports.reassign(key(1, 80)).unwrap();
+        assert_ne!(next, 40_001);
+        assert_eq!(
+            ports.recover_or_reserve(key(2, 80), 40_001),
+            Some((40_001, false)),
+            "the old one is free for others"
+        );
+        ports.release(key(1, 80).app);
+        assert_eq!(ports.get(key(1, 80)), None);
+        assert_eq!(ports.get(key(2, 80)), Some(40_001));
+    }
+
+    #[test]
+    fn an_exhausted_pool_says_so() {
+        let mut ports = Ports::default();
+        for port in 0..10_000 {
+            assert_eq!(ports.recover_or_reserve(key(1, port), FIRST + port), Some((FIRST + port, false)));
+        }
+        assert_eq!(ports.recover_or_reserve(key(2, 1), 0), None);
+    }
+
+    #[test]
+    fn rules_are_read_strictly_and_written_in_full() {
+        let rules = PortRule::list(&[json!({"port": 8080.0, "active": null, "extra": [1], "main": true})]).unwrap();
+        assert_eq!(
+            rules[0].encode(),
+            json!({"main": true, "name": "", "active": false, "public": false, "port": 8080, "protocol": "http", "local_ip": "",
+                   "remote_port_environment": "", "remote_port": 0, "extra": [1]})
+        );
+        let mut published = rules[0].clone();
+        published.host_port = 40_000;
+        assert_eq!(published.encode()["host_port"], json!(40_000));
+        for bad in [json!({"port": "80"}), json!({"port": 70_000}), json!({"main": 1}), json!({"name": 5}), json!([])] {
+            assert!(PortRule::list(std::slice::from_ref(&bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_port_number_in_an_error_counts() {
+        let text = "Bind for 0.0.0.0:40010 failed: port is already allocated";
+        assert!(names_port(text, 40_010));
+        assert!(!names_port(text, 4001));
+        assert!(!names_port(text, 40_099));
+        assert!(names_port("listen tcp :4000: bind: address already in use", 4000));
+    }
+}
