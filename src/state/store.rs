@@ -6,15 +6,23 @@
 //! **Invariant:** what one turn writes is one transaction ("commit, then act"). After a crash the state of an app, its
 //! request and its queued reports are of the same turn.
 
+mod load;
+mod migrate;
+mod open;
 mod row;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use row::{AppStateRow, Committed, Loaded, OutboxRow, Refused, RequestedRow, Write};
 
 use crate::clock::Wall;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::fmt;
 use std::io;
 use std::path::Path;
+use write::Fault;
 
 /// The database of the agent (storage-and-logs 1).
 #[derive(Debug)]
@@ -44,12 +52,18 @@ impl Store {
     ///
     /// Always returns a store that works. With an error it is an empty one in memory, and the file is left as it was.
     pub fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> (Store, Option<Error>) {
-        todo!()
+        match open::open(path, at, free_bytes) {
+            Ok(conn) => (Store { conn }, None),
+            Err(error) => (Store::memory(), Some(error)),
+        }
     }
 
     /// An empty store in memory.
     pub fn memory() -> Store {
-        todo!()
+        let mut conn = Connection::open_in_memory().expect("a database in memory needs nothing but memory");
+        migrate::migrate(&mut conn, Wall::default()).expect("an empty database takes the present schema");
+        conn.set_prepared_statement_cache_capacity(open::STATEMENTS);
+        Store { conn }
     }
 
     /// Reads everything the agent needs at start. Rows that cannot be decoded are left out and named.
@@ -57,7 +71,7 @@ impl Store {
     /// # Errors
     /// [`Error::Statement`] if a table cannot be read at all.
     pub fn load(&mut self) -> Result<Loaded, Error> {
-        todo!()
+        Ok(load::all(&self.conn)?)
     }
 
     /// Applies all writes of one turn in one transaction; they are on disk when it returns `Ok`. A write that the
@@ -66,7 +80,24 @@ impl Store {
     /// # Errors
     /// [`Error::Statement`], and nothing of the batch is applied.
     pub fn commit(&mut self, writes: &[Write]) -> Result<Committed, Error> {
-        todo!()
+        let mut committed = Committed::default();
+        if writes.is_empty() {
+            return Ok(committed);
+        }
+        let mut tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (index, write) in writes.iter().enumerate() {
+            let savepoint = tx.savepoint()?;
+            match write::apply(&savepoint, write, &mut committed) {
+                Ok(()) => savepoint.commit()?,
+                Err(Fault::Failed(error)) => return Err(error.into()),
+                Err(Fault::Refused(reason)) => {
+                    savepoint.finish()?; // rolls back what the write had done
+                    committed.refused.push(Refused { index, reason });
+                }
+            }
+        }
+        tx.commit()?;
+        Ok(committed)
     }
 
     /// The stored log lines of an app, oldest first; `None` if there are none that can be read.
@@ -74,7 +105,7 @@ impl Store {
     /// # Errors
     /// [`Error::Statement`].
     pub fn log_history(&mut self, app_key: u64, stage: &str) -> Result<Option<Vec<String>>, Error> {
-        todo!()
+        Ok(load::log_history(&self.conn, app_key, stage)?)
     }
 
     /// One batch of the retention (storage-and-logs 1.6): deletes at most 1000 rows of the state history and says how
@@ -83,12 +114,18 @@ impl Store {
     /// # Errors
     /// [`Error::Statement`].
     pub fn trim_history(&mut self) -> Result<usize, Error> {
-        todo!()
+        Ok(write::trim_history(&self.conn)?)
     }
 
     /// Writes the log of SQLite back into the file and closes it.
     pub fn close(self) {
-        todo!()
+        let checkpoint = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        if !matches!(checkpoint, Ok(false)) {
+            log::warn!("the log of the database was not written back: {checkpoint:?}");
+        }
+        if let Err((_, error)) = self.conn.close() {
+            log::warn!("the database was not closed: {error}");
+        }
     }
 }
 
@@ -105,3 +142,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::Damaged(error.to_string()),
+            _ => Error::Statement(error),
+        }
+    }
+}

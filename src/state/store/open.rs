@@ -1,0 +1,154 @@
+//! Opening a file: who may read it, whether it is sound, its settings, and the copy before a migration
+//! (storage-and-logs 1.1, 1.4).
+//!
+//! **Invariant:** a file that is not accepted is left as it was, its side files included.
+
+use super::{Error, load, migrate};
+use crate::clock::Wall;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Room for every statement of the store, so that each is prepared once.
+pub(super) const STATEMENTS: usize = 64;
+
+/// How many copies `<db>.pre-v<N>` are kept.
+const COPIES: usize = 2;
+
+/// Opens, checks, migrates and configures the database at `path`.
+pub(super) fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> Result<Connection, Error> {
+    // SQLite would create it with the umask; its side files take over the mode of the file.
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(Error::Open)?;
+    let mut conn =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    if conn.is_readonly(MAIN_DB)? {
+        return Err(Error::ReadOnly);
+    }
+    // The first read: SQLite replays a left-over journal or write-ahead log by itself.
+    let finding: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if finding != "ok" {
+        return Err(Error::Damaged(finding));
+    }
+    make_private(path);
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    let version = migrate::version(&conn)?;
+    if version < migrate::VERSION {
+        if let Err(error) = copy_before_migration(&conn, path, free_bytes) {
+            log::warn!("no copy of the database before its migration: {error}");
+        }
+        migrate::migrate(&mut conn, at).map_err(Error::Migrate)?;
+        log::info!("database migrated from version {version} to {}", migrate::VERSION);
+    } else {
+        load::check(&conn)?;
+    }
+    // Only now: a file that could not be migrated keeps its journal mode.
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        log::warn!("the database stays in journal mode {mode}");
+    }
+    conn.pragma_update(None, "journal_size_limit", 4 << 20)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(conn)
+}
+
+/// Takes the file and its side files away from other users: environments of apps are in them.
+fn make_private(path: &Path) {
+    for path in ["", "-wal", "-shm", "-journal"].map(|suffix| with_suffix(path, suffix)) {
+        let open_to_others = fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
+        if open_to_others && let Err(error) = fs::set_permissions(&path, Permissions::from_mode(0o600)) {
+            log::warn!("{} stays readable for others: {error}", path.display());
+        }
+    }
+}
+
+/// Why there is no copy.
+enum NoCopy {
+    Io(io::Error),
+    Sqlite(rusqlite::Error),
+    NoSpace,
+}
+
+impl std::fmt::Display for NoCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NoCopy::Io(error) => error.fmt(f),
+            NoCopy::Sqlite(error) => error.fmt(f),
+            NoCopy::NoSpace => f.write_str("less than three times its size is free"),
+        }
+    }
+}
+
+impl From<io::Error> for NoCopy {
+    fn from(error: io::Error) -> NoCopy {
+        NoCopy::Io(error)
+    }
+}
+
+impl From<rusqlite::Error> for NoCopy {
+    fn from(error: rusqlite::Error) -> NoCopy {
+        NoCopy::Sqlite(error)
+    }
+}
+
+/// Writes `<path>.pre-v<N>` if the file has tables and there is room, and removes all but the newest copies.
+fn copy_before_migration(conn: &Connection, path: &Path, free_bytes: Option<u64>) -> Result<(), NoCopy> {
+    if !conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table'")?.exists([])? {
+        return Ok(());
+    }
+    let size: i64 =
+        conn.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
+    if free_bytes.is_none_or(|free| free / 3 < size.cast_unsigned()) {
+        return Err(NoCopy::NoSpace);
+    }
+    let copy = with_suffix(path, &format!(".pre-v{}", migrate::VERSION));
+    let partial = with_suffix(&copy, ".tmp");
+    let written = write_copy(conn, &partial).and_then(|()| Ok(fs::rename(&partial, &copy)?));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()?;
+    remove_old_copies(folder, path)?;
+    Ok(())
+}
+
+fn write_copy(conn: &Connection, partial: &Path) -> Result<(), NoCopy> {
+    match fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial)?;
+    conn.backup(MAIN_DB, partial, None::<fn(rusqlite::backup::Progress)>)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+fn remove_old_copies(folder: &Path, path: &Path) -> io::Result<()> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+    let prefix = format!("{name}.pre-v");
+    let mut copies: Vec<(u64, PathBuf)> = fs::read_dir(folder)?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let version = path.file_name()?.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+            Some((version, path))
+        })
+        .collect();
+    copies.sort();
+    copies.iter().rev().skip(COPIES).try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
