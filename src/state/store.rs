@@ -35,8 +35,6 @@ pub struct Store {
 pub enum Error {
     /// The file cannot be created, opened or written.
     Open(io::Error),
-    /// It is open, but for reading only.
-    ReadOnly,
     /// It is not a database, or `quick_check` found this.
     Damaged(String),
     /// It could not be brought to the present schema; it is unchanged.
@@ -92,7 +90,7 @@ impl Store {
                 Err(Fault::Failed(error)) => return Err(error.into()),
                 Err(Fault::Refused(reason)) => {
                     savepoint.finish()?; // rolls back what the write had done
-                    committed.refused.push(Refused { index, reason });
+                    committed.refused.push(Refused { index, reason: format!("{}: {reason}", write.subject()) });
                 }
             }
         }
@@ -133,7 +131,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Open(error) => write!(f, "the database cannot be opened: {error}"),
-            Error::ReadOnly => f.write_str("the database is read-only"),
             Error::Damaged(finding) => write!(f, "the database is damaged: {finding}"),
             Error::Migrate(error) => write!(f, "the database cannot be migrated: {error}"),
             Error::Statement(error) => write!(f, "the database failed: {error}"),

@@ -5,6 +5,7 @@
 
 use super::{Error, load, migrate};
 use crate::clock::Wall;
+use rusqlite::backup::Progress;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use std::ffi::OsString;
@@ -30,9 +31,6 @@ pub(super) fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> Result<Con
     conn.busy_timeout(Duration::from_secs(5))?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    if conn.is_readonly(MAIN_DB)? {
-        return Err(Error::ReadOnly);
-    }
     // The first read: SQLite replays a left-over journal or write-ahead log by itself.
     let finding: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if finding != "ok" {
@@ -70,67 +68,42 @@ fn make_private(path: &Path) {
     }
 }
 
-/// Why there is no copy.
-enum NoCopy {
-    Io(io::Error),
-    Sqlite(rusqlite::Error),
-    NoSpace,
-}
-
-impl std::fmt::Display for NoCopy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NoCopy::Io(error) => error.fmt(f),
-            NoCopy::Sqlite(error) => error.fmt(f),
-            NoCopy::NoSpace => f.write_str("less than three times its size is free"),
-        }
-    }
-}
-
-impl From<io::Error> for NoCopy {
-    fn from(error: io::Error) -> NoCopy {
-        NoCopy::Io(error)
-    }
-}
-
-impl From<rusqlite::Error> for NoCopy {
-    fn from(error: rusqlite::Error) -> NoCopy {
-        NoCopy::Sqlite(error)
-    }
-}
-
 /// Writes `<path>.pre-v<N>` if the file has tables and there is room, and removes all but the newest copies.
-fn copy_before_migration(conn: &Connection, path: &Path, free_bytes: Option<u64>) -> Result<(), NoCopy> {
-    if !conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table'")?.exists([])? {
+fn copy_before_migration(conn: &Connection, path: &Path, free_bytes: Option<u64>) -> io::Result<()> {
+    let (tables, size): (i64, i64) = conn
+        .query_row(
+            "SELECT (SELECT count(*) FROM sqlite_schema WHERE type = 'table'), page_count * page_size
+             FROM pragma_page_count, pragma_page_size",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .map_err(io::Error::other)?;
+    if tables == 0 {
         return Ok(());
     }
-    let size: i64 =
-        conn.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
     if free_bytes.is_none_or(|free| free / 3 < size.cast_unsigned()) {
-        return Err(NoCopy::NoSpace);
+        return Err(io::Error::new(io::ErrorKind::StorageFull, "less than three times its size is free"));
     }
     let copy = with_suffix(path, &format!(".pre-v{}", migrate::VERSION));
     let partial = with_suffix(&copy, ".tmp");
-    let written = write_copy(conn, &partial).and_then(|()| Ok(fs::rename(&partial, &copy)?));
+    let written = write_copy(conn, &partial).and_then(|()| fs::rename(&partial, &copy));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
     written?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
-    remove_old_copies(folder, path)?;
-    Ok(())
+    remove_old_copies(folder, path)
 }
 
-fn write_copy(conn: &Connection, partial: &Path) -> Result<(), NoCopy> {
+fn write_copy(conn: &Connection, partial: &Path) -> io::Result<()> {
     match fs::remove_file(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial)?;
-    conn.backup(MAIN_DB, partial, None::<fn(rusqlite::backup::Progress)>)?;
-    file.sync_all()?;
-    Ok(())
+    conn.backup(MAIN_DB, partial, None::<fn(Progress)>).map_err(io::Error::other)?;
+    file.sync_all()
 }
 
 fn remove_old_copies(folder: &Path, path: &Path) -> io::Result<()> {

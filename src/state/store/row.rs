@@ -203,6 +203,23 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// What it is about, for the log.
+    pub(super) fn subject(&self) -> String {
+        let (app_key, stage) = match self {
+            Write::Requested { row, .. } => (&row.app_key, &row.stage),
+            Write::AppState { app_key, stage, .. }
+            | Write::DeleteApp { app_key, stage }
+            | Write::LogHistory { app_key, stage, .. }
+            | Write::ClearLogHistory { app_key, stage }
+            | Write::OutboxPut { app_key, stage, .. } => (app_key, stage),
+            Write::OutboxDelete { id } => return format!("queued report {id}"),
+            Write::Meta { key, .. } => return format!("meta entry {key}"),
+        };
+        format!("app {app_key} ({stage})")
+    }
+}
+
 /// What became of a committed batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Committed {

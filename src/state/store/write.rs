@@ -19,9 +19,10 @@ pub(super) enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Fault {
         match error.sqlite_error_code() {
-            // The schema is the one place that says which states and stages exist.
-            Some(ErrorCode::ConstraintViolation) => Fault::Refused(error.to_string()),
-            _ => Fault::Failed(error),
+            // The schema is the one place that says which states and stages exist. Without a code it is not SQLite
+            // that failed but one value that does not fit.
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig) | None => Fault::Refused(error.to_string()),
+            Some(_) => Fault::Failed(error),
         }
     }
 }
@@ -124,7 +125,7 @@ const UPDATE_REQUESTED: &str = concat!(
 #[derive(Default)]
 struct Kept {
     id: Option<i64>,
-    version: Option<String>,
+    version: String,
     owner: i64,
     epoch: i64,
     instance: i64,
@@ -142,10 +143,10 @@ fn requested(conn: &Connection, row: &RequestedRow, at: Wall) -> Result<()> {
         .query_row(params![app_key, row.stage], |row| {
             Ok(Kept {
                 id: row.get(0)?,
-                version: row.get(1)?,
-                owner: row.get(2)?,
-                epoch: row.get(3)?,
-                instance: row.get(4)?,
+                version: row.get(1).unwrap_or_default(),
+                owner: row.get(2).unwrap_or_default(),
+                epoch: row.get(3).unwrap_or_default(),
+                instance: row.get(4).unwrap_or_default(),
             })
         })
         .optional()?
@@ -153,7 +154,7 @@ fn requested(conn: &Connection, row: &RequestedRow, at: Wall) -> Result<()> {
     conn.prepare_cached("DELETE FROM RequestedAppStates WHERE app_key = ?1 AND stage = ?2 AND id <> ?3")?
         .execute(params![app_key, row.stage, kept.id])?;
 
-    let version = if row.version.is_empty() { kept.version.as_deref().unwrap_or_default() } else { &row.version };
+    let version = if row.version.is_empty() { &kept.version } else { &row.version };
     let or_kept = |new: u64, kept: i64| if new > 0 { new.cast_signed() } else { kept };
     let current_state = match row.current_state.as_str() {
         "" => recorded_state(conn, app_key, &row.stage)?,
@@ -196,12 +197,12 @@ fn app_state(conn: &Connection, write: &Write) -> Result<()> {
     };
     let app_key = app_key.cast_signed();
     let (state, requested_state, at) = (storable(state), storable(requested_state), at.to_string());
-    let old = conn
+    let old: Option<(String, bool)> = conn
         .prepare_cached(
-            "SELECT state, version, release_key FROM AppStates WHERE app_key = ?1 AND stage = ?2
-             ORDER BY id DESC LIMIT 1",
+            "SELECT state, (state, version, release_key) IS (?3, ?4, ?5) FROM AppStates
+             WHERE app_key = ?1 AND stage = ?2 ORDER BY id DESC LIMIT 1",
         )?
-        .query_row(params![app_key, stage], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)))
+        .query_row(params![app_key, stage, state, version, release_key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     match old {
         None => {
@@ -212,9 +213,7 @@ fn app_state(conn: &Connection, write: &Write) -> Result<()> {
             )?
             .execute(params![app_name, app_key, stage, version, release_key, state, update_status, at])?;
         }
-        Some((old_state, old_version, old_release))
-            if (old_state.as_str(), &old_version, &old_release) == (state, version, release_key) =>
-        {
+        Some((_, true)) => {
             conn.prepare_cached(
                 "UPDATE AppStates SET update_status = ?3
                  WHERE app_key = ?1 AND stage = ?2 AND coalesce(update_status, '') <> ?3",
@@ -222,7 +221,7 @@ fn app_state(conn: &Connection, write: &Write) -> Result<()> {
             .execute(params![app_key, stage, update_status])?;
             return Ok(());
         }
-        Some((old_state, ..)) => {
+        Some((old_state, false)) => {
             // The old state with the new version and release: what the deployed agents record.
             conn.prepare_cached(
                 "INSERT INTO AppStateHistory (app_name, app_key, stage, version, release_key, state, timestamp)
