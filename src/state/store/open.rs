@@ -49,9 +49,9 @@ pub(super) fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> Result<Con
         load::check(&conn)?;
     }
     // Only now: a file that could not be migrated keeps its journal mode.
-    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    if mode != "wal" {
-        log::warn!("the database stays in journal mode {mode}");
+    let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+    if !matches!(mode.as_deref(), Ok("wal")) {
+        log::warn!("the database is not in WAL mode: {mode:?}");
     }
     conn.pragma_update(None, "journal_size_limit", 4 << 20)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
