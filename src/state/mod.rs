@@ -1,1 +1,3 @@
 //! To be filled by its own commits.
+
+pub mod store;
