@@ -1,5 +1,6 @@
 //! reagent: the device agent. See the README for what it does.
 
+pub mod args;
 pub mod cancel;
 pub mod clock;
 pub mod docker;
@@ -8,6 +9,7 @@ pub mod jobs;
 pub mod logs;
 pub mod net;
 pub mod os;
+pub mod release;
 pub mod rpc;
 pub mod secret;
 pub mod state;

@@ -1,1 +1,5 @@
-//! To be filled by its own commits.
+//! Every call to the platform: the only folder where `unsafe` may be asked for and where Linux shows through.
+//!
+//! A library: it knows nothing of the agent's domain and starts no thread.
+
+pub mod home;
