@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod clock;
 pub mod docker;
 pub mod domain;
+pub mod flock;
 pub mod jobs;
 pub mod logs;
 pub mod net;

@@ -2,4 +2,5 @@
 //!
 //! A library: it knows nothing of the agent's domain and starts no thread.
 
+pub mod files;
 pub mod home;
