@@ -4,3 +4,5 @@
 
 pub mod files;
 pub mod home;
+#[cfg(test)]
+pub(crate) mod scratch;
