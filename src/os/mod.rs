@@ -2,7 +2,13 @@
 //!
 //! A library: it knows nothing of the agent's domain and starts no thread.
 
+pub mod addresses;
+pub mod disk;
 pub mod files;
 pub mod home;
+pub mod lock;
+pub mod ports;
+pub mod release;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod statistics;
