@@ -7,6 +7,7 @@ pub mod docker;
 pub mod domain;
 pub mod flock;
 pub mod jobs;
+pub mod logger;
 pub mod logs;
 pub mod net;
 pub mod os;

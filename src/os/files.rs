@@ -1,10 +1,12 @@
 //! Files that are whole or not there: written under another name, flushed, renamed.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown,
+};
 use std::path::{Path, PathBuf};
 
 /// How [`replace`] wrote.
@@ -161,4 +163,80 @@ pub fn mode(path: &Path) -> io::Result<u32> {
 /// The system's; `PermissionDenied` or `Unsupported` where the file system has none.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Opens a file to append to it, creates it with `mode` less the umask. A named pipe that nobody reads is not waited for.
+///
+/// # Errors
+/// The system's.
+pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// Gives `file` the permission bits and the owner that `of` tells of.
+///
+/// # Errors
+/// The system's.
+pub fn copy_rights(of: &Metadata, file: &File) -> io::Result<()> {
+    file.set_permissions(of.permissions())?;
+    fchown(file, Some(of.uid()), Some(of.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+
+    #[test]
+    fn an_atomic_write_has_exactly_its_mode_and_leaves_nothing_beside_it() {
+        let dir = Scratch::new();
+        let path = dir.file("file", "old");
+        for mode in [0o600, 0o666, 0o755] {
+            write_atomic(&path, b"new", mode).unwrap();
+            assert_eq!(super::mode(&path).unwrap(), mode);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(dir.names(), ["file"]);
+    }
+
+    #[test]
+    fn a_failed_atomic_write_leaves_the_old_content_and_nothing_beside_it() {
+        let dir = Scratch::new();
+        fs::create_dir_all(dir.join("file/inside")).unwrap();
+        assert!(write_atomic(&dir.join("file"), b"new", 0o600).is_err(), "a directory is not replaced");
+        assert_eq!(dir.names(), ["file"]);
+        assert!(write_atomic(&dir.join("none/file"), b"new", 0o600).is_err());
+    }
+
+    #[test]
+    fn what_a_crash_left_beside_the_file_is_written_over() {
+        let dir = Scratch::new();
+        let path = dir.join("agent.flock");
+        fs::write(temporary(&path), "half").unwrap();
+        write_atomic(&path, b"new", 0o600).unwrap();
+        assert_eq!(dir.names(), ["agent.flock"]);
+        let name = temporary(&dir.join("reagent-v1.flock")).file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with('.') && [".flock", ".reswarm", "reagent-"].iter().all(|word| !name.contains(word)));
+    }
+
+    #[test]
+    fn the_owner_stays_when_content_is_replaced() {
+        let dir = Scratch::new();
+        let path = dir.file("file", "old");
+        // Without the right to give files away the owner is the same in any case.
+        let given = chown(&path, Some(12_345), Some(12_345)).is_ok();
+        assert_eq!(replace(&path, b"new", 0o600).unwrap(), Replaced::Renamed);
+        let found = fs::metadata(&path).unwrap();
+        assert!(!given || (found.uid(), found.gid()) == (12_345, 12_345));
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_not_waited_for() {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(open_append(&path, 0o600).is_err());
+    }
 }
