@@ -14,6 +14,8 @@ pub mod os;
 pub mod release;
 pub mod rpc;
 pub mod secret;
+pub mod signals;
+pub mod startup;
 pub mod state;
 pub mod thread;
 pub mod wamp;
