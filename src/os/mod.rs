@@ -1,1 +1,16 @@
-//! To be filled by its own commits.
+//! Every call to the platform: the only folder where `unsafe` may be asked for and where Linux shows through.
+//!
+//! A library: it knows nothing of the agent's domain and starts no thread.
+
+pub mod addresses;
+pub mod child;
+pub mod console;
+pub mod disk;
+pub mod files;
+pub mod home;
+pub mod lock;
+pub mod ports;
+pub mod release;
+#[cfg(test)]
+pub(crate) mod scratch;
+pub mod statistics;

@@ -1,0 +1,242 @@
+//! Files that are whole or not there: written under another name, flushed, renamed.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown,
+};
+use std::path::{Path, PathBuf};
+
+/// How [`replace`] wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// Atomically.
+    Renamed,
+    /// Over the old content, since the file could not be renamed or nothing could be made beside it.
+    InPlace,
+}
+
+/// Writes `bytes` to `path` with exactly `mode`, atomically: a temporary file in the same directory, fsync, rename,
+/// fsync of the directory. A symbolic link at `path` is replaced.
+///
+/// # Errors
+/// The system's; the old file is untouched and nothing is left beside it.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_beside(path, bytes, mode, None).and_then(|temporary| rename(&temporary, path, fs_rename))
+}
+
+/// Replaces the content of the file that `path` leads to, which must exist: links stay, the owner stays. Where the
+/// rename is refused (bind mount) or the directory is not writable it is written in place.
+///
+/// # Errors
+/// The system's. After a failed write in place the content is undefined; everything before leaves the file alone.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Replaced> {
+    replace_with(path, bytes, mode, fs_rename)
+}
+
+/// [`replace`] with another rename, for what a test cannot have: a bind mount.
+pub(crate) fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    by: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<Replaced> {
+    let real = fs::canonicalize(path)?;
+    let old = fs::metadata(&real)?;
+    let renamed = write_beside(&real, bytes, mode, Some((old.uid(), old.gid())))
+        .and_then(|temporary| rename(&temporary, &real, by));
+    match renamed {
+        Ok(()) => Ok(Replaced::Renamed),
+        Err(error) if denies_the_directory(&error) => write_in_place(&real, bytes).map(|()| Replaced::InPlace),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that this directory or name cannot be used, unlike a full or broken disk.
+fn denies_the_directory(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), ResourceBusy | PermissionDenied | ReadOnlyFilesystem | CrossesDevices)
+}
+
+fn fs_rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// The whole content in a temporary file beside `path`, on the disk.
+fn write_beside(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
+    let temporary = temporary(path);
+    remove_if_there(&temporary)?;
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let made = file.metadata()?;
+        if let Some((uid, gid)) = owner
+            && (made.uid(), made.gid()) != (uid, gid)
+        {
+            chown(&temporary, Some(uid), Some(gid))?;
+        }
+        // The umask may have taken rights away. A file system without modes refuses, which changes nothing.
+        if made.mode() & 0o7777 != mode {
+            drop(file.set_permissions(Permissions::from_mode(mode)));
+        }
+        file.write_all(bytes)?;
+        file.sync_all()
+    })();
+    match written {
+        Ok(()) => Ok(temporary),
+        Err(error) => {
+            drop(fs::remove_file(&temporary));
+            Err(error)
+        }
+    }
+}
+
+fn rename(temporary: &Path, path: &Path, by: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    if let Err(error) = by(temporary, path) {
+        drop(fs::remove_file(temporary));
+        return Err(error);
+    }
+    // The new content is in place whether or not this works; some file systems do not offer it.
+    drop(sync_directory(directory(path)));
+    Ok(())
+}
+
+/// Everything is written before anything is cut off: what a power cut leaves is as little broken as it can be.
+fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()
+}
+
+/// Always the same name for one target, so that a crash leaves at most one; it begins with a dot and repeats nothing
+/// of the target's name, since other programs look for names that contain certain words.
+fn temporary(path: &Path) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    path.file_name().unwrap_or(OsStr::new("")).hash(&mut hasher);
+    directory(path).join(format!(".new-{:016x}", hasher.finish()))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Flushes the names in a directory to the disk.
+///
+/// # Errors
+/// The system's.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Creates a directory and its parents with `mode` less the umask; one that exists keeps its mode.
+///
+/// # Errors
+/// The system's, also when something else has that name.
+pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Removes a file; to find none is success.
+///
+/// # Errors
+/// The system's.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The permission bits of what `path` leads to.
+///
+/// # Errors
+/// The system's.
+pub fn mode(path: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(path)?.mode() & 0o7777)
+}
+
+/// Sets the permission bits of what `path` leads to.
+///
+/// # Errors
+/// The system's; `PermissionDenied` or `Unsupported` where the file system has none.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Opens a file to append to it, creates it with `mode` less the umask. A named pipe that nobody reads is not waited for.
+///
+/// # Errors
+/// The system's.
+pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// Gives `file` the permission bits and the owner that `of` tells of.
+///
+/// # Errors
+/// The system's.
+pub fn copy_rights(of: &Metadata, file: &File) -> io::Result<()> {
+    file.set_permissions(of.permissions())?;
+    fchown(file, Some(of.uid()), Some(of.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+
+    #[test]
+    fn an_atomic_write_has_exactly_its_mode_and_leaves_nothing_beside_it() {
+        let dir = Scratch::new();
+        let path = dir.file("file", "old");
+        for mode in [0o600, 0o666, 0o755] {
+            write_atomic(&path, b"new", mode).unwrap();
+            assert_eq!(super::mode(&path).unwrap(), mode);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(dir.names(), ["file"]);
+    }
+
+    #[test]
+    fn a_failed_atomic_write_leaves_the_old_content_and_nothing_beside_it() {
+        let dir = Scratch::new();
+        fs::create_dir_all(dir.join("file/inside")).unwrap();
+        assert!(write_atomic(&dir.join("file"), b"new", 0o600).is_err(), "a directory is not replaced");
+        assert_eq!(dir.names(), ["file"]);
+        assert!(write_atomic(&dir.join("none/file"), b"new", 0o600).is_err());
+    }
+
+    #[test]
+    fn what_a_crash_left_beside_the_file_is_written_over() {
+        let dir = Scratch::new();
+        let path = dir.join("agent.flock");
+        fs::write(temporary(&path), "half").unwrap();
+        write_atomic(&path, b"new", 0o600).unwrap();
+        assert_eq!(dir.names(), ["agent.flock"]);
+        let name = temporary(&dir.join("reagent-v1.flock")).file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with('.') && [".flock", ".reswarm", "reagent-"].iter().all(|word| !name.contains(word)));
+    }
+
+    #[test]
+    fn the_owner_stays_when_content_is_replaced() {
+        let dir = Scratch::new();
+        let path = dir.file("file", "old");
+        // Without the right to give files away the owner is the same in any case.
+        let given = chown(&path, Some(12_345), Some(12_345)).is_ok();
+        assert_eq!(replace(&path, b"new", 0o600).unwrap(), Replaced::Renamed);
+        let found = fs::metadata(&path).unwrap();
+        assert!(!given || (found.uid(), found.gid()) == (12_345, 12_345));
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_not_waited_for() {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(open_append(&path, 0o600).is_err());
+    }
+}
