@@ -1,0 +1,132 @@
+//! The thread `log-<name>`: blocks on one container's log stream and hands its lines to the hub.
+//!
+//! It is dumb: it opens once, reads to the end and tells how it ended; whether another stream follows is decided in
+//! `follow`. It waits for the Engine (ended by its [`Cancel`]) and for a credit of the hub (ended by the same stop).
+
+use std::io;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, select};
+
+use super::actor::Message;
+use super::follow::End;
+use super::lines::Lines;
+use super::{Pipe, Source, Start};
+use crate::cancel::Cancel;
+use crate::thread::{self, Exit};
+
+/// A running follower. Stopping does not wait; the thread tells its end with [`Message::Ended`].
+#[derive(Debug)]
+pub struct Follower {
+    cancel: Cancel,
+    /// Dropped to end a wait for a credit.
+    go: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Follower {
+    /// Also when the hub panics: what is started in its place must find no second stream.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Which stream of which container: what a follower says about an older stream is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The container.
+    pub container: String,
+    /// Counts the streams of the hub.
+    pub number: u32,
+}
+
+/// What the hub gives a follower to talk back.
+#[derive(Debug, Clone)]
+pub struct ToHub {
+    /// The hub's queue.
+    pub inbox: Sender<Message>,
+    /// A credit per message of lines.
+    pub credits: Sender<()>,
+}
+
+impl Follower {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's, when no thread can be created.
+    pub fn start(source: Source, stream: Stream, start: Start, hub: ToHub) -> io::Result<Follower> {
+        let cancel = Cancel::new();
+        let (go, stopped) = crossbeam_channel::bounded(0);
+        let (result, outcome) = crossbeam_channel::bounded(1);
+        let name = format!("log-{}", stream.container);
+        let (of_exit, inbox) = (stream.clone(), hub.inbox.clone());
+        let of_body = cancel.clone();
+        let thread = thread::spawn(
+            &name,
+            move |exit| {
+                let end = match exit {
+                    Exit::Done => outcome.try_recv().unwrap_or(End::Eof),
+                    Exit::Panicked(text) => End::Broken(format!("the follower panicked: {text}")),
+                };
+                drop(inbox.send(Message::Ended(of_exit, end)));
+            },
+            move || drop(result.send(run(&source, &stream, start, &of_body, &hub, &stopped))),
+        )?;
+        Ok(Follower { cancel, go: Some(go), thread: Some(thread) })
+    }
+
+    /// Ends the stream, soon.
+    pub fn stop(&mut self) {
+        self.go = None;
+        self.cancel.cancel();
+    }
+
+    /// After [`Message::Ended`]: the thread has nothing left to do but to vanish.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Its panic was caught and told as its end.
+            thread.join().unwrap_or_default();
+        }
+    }
+}
+
+fn run(source: &Source, stream: &Stream, start: Start, cancel: &Cancel, hub: &ToHub, stopped: &Receiver<()>) -> End {
+    let chunks = match source(&stream.container, start, cancel) {
+        Ok(chunks) => chunks,
+        Err(error) => return End::Refused(error),
+    };
+    let (mut out, mut err) = (Lines::default(), Lines::default());
+    let mut end = End::Eof;
+    for chunk in chunks {
+        let mut lines = Vec::new();
+        match chunk {
+            Ok((Pipe::Out, bytes)) => out.push(&bytes, &mut lines),
+            Ok((Pipe::Err, bytes)) => err.push(&bytes, &mut lines),
+            Err(reason) => {
+                end = End::Broken(reason);
+                break;
+            }
+        }
+        if cancel.is_cancelled() || !hand_over(stream, lines, hub, stopped) {
+            return End::Eof;
+        }
+    }
+    let mut rest = Vec::new();
+    out.end(&mut rest);
+    err.end(&mut rest);
+    hand_over(stream, rest, hub, stopped);
+    end
+}
+
+/// `false` if the follower is to stop.
+fn hand_over(stream: &Stream, lines: Vec<super::lines::Line>, hub: &ToHub, stopped: &Receiver<()>) -> bool {
+    if lines.is_empty() {
+        return true;
+    }
+    select! {
+        send(hub.credits, ()) -> sent => {
+            sent.is_ok() && hub.inbox.send(Message::Lines(stream.clone(), lines)).is_ok()
+        }
+        recv(stopped) -> _ => false,
+    }
+}
