@@ -218,3 +218,177 @@ impl Follow {
         Order::Attach(self.last.map_or(Start::Tail(TAIL), |(last, _)| Start::Since(last)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Duration::from_secs(seconds), wall: stamp(seconds) }
+    }
+
+    fn stamp(seconds: u64) -> Wall {
+        Wall::from_unix(1_000_000 + i64::try_from(seconds).unwrap())
+    }
+
+    fn tail() -> Option<Order> {
+        Some(Order::Attach(Start::Tail(100)))
+    }
+
+    fn since(seconds: u64) -> Option<Order> {
+        Some(Order::Attach(Start::Since(stamp(seconds))))
+    }
+
+    /// Lets a waiting follow's deadline come.
+    fn next(follow: &mut Follow, expected_wait: u64, from: u64) -> Option<Order> {
+        let wait = Duration::from_secs(expected_wait);
+        assert_eq!(follow.deadline(), Some(at(from).mono + wait));
+        let due = at(from + expected_wait);
+        assert_eq!(follow.due(Now { mono: due.mono - Duration::from_nanos(1), ..due }), None);
+        follow.due(due)
+    }
+
+    #[test]
+    fn d4_the_first_stream_starts_100_lines_back_and_is_the_only_one() {
+        let mut follow = Follow::default();
+        assert!(follow.is_idle());
+        assert_eq!(follow.follow(at(0)), tail());
+        assert_eq!(follow.follow(at(1)), None, "an active stream is kept");
+        assert_eq!(follow.unfollow(), Some(Order::Detach));
+        assert_eq!(follow.unfollow(), None);
+        assert_eq!(follow.follow(at(2)), None, "not before the old one has ended");
+        assert_eq!(follow.ended(at(3), End::Eof), tail());
+        assert_eq!(follow.unfollow(), Some(Order::Detach));
+        assert_eq!(follow.ended(at(4), End::Eof), None);
+        assert!(!follow.has_stream());
+        assert_eq!(follow.deadline(), None);
+    }
+
+    #[test]
+    fn d5_after_an_end_the_stream_is_opened_again_at_the_last_line_and_copies_are_skipped() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        assert!(follow.line(at(5), Some(stamp(3))));
+        assert!(follow.line(at(5), Some(stamp(4))));
+        assert!(follow.line(at(5), Some(stamp(4))), "two lines of one moment");
+        assert_eq!(follow.ended(at(5), End::Eof), None);
+        assert_eq!(next(&mut follow, 1, 5), since(4));
+        assert!(!follow.line(at(6), Some(stamp(3))), "an Engine that counts in whole seconds shows more");
+        assert!(!follow.line(at(6), Some(stamp(4))));
+        assert!(!follow.line(at(6), Some(stamp(4))));
+        assert!(follow.line(at(6), Some(stamp(4))), "the third of that moment is new");
+        assert!(follow.line(at(6), Some(stamp(5))));
+        assert!(follow.line(at(6), Some(stamp(1))), "behind what was skipped, order is the container's business");
+    }
+
+    #[test]
+    fn d5_a_silent_stream_is_opened_again_ever_more_rarely() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        follow.line(at(0), Some(stamp(0)));
+        let mut now = 0;
+        for wait in [60, 120, 240, 480, 960, 960] {
+            assert_eq!(next(&mut follow, wait, now), Some(Order::Detach));
+            now += wait;
+            assert_eq!(follow.deadline(), None, "nothing to do before it has ended");
+            assert_eq!(follow.ended(at(now), End::Broken("cancelled".to_owned())), since(0));
+            assert!(!follow.line(at(now), Some(stamp(0))));
+        }
+        assert!(follow.line(at(now), Some(stamp(now))), "it had stalled");
+        assert_eq!(next(&mut follow, 60, now), Some(Order::Detach));
+    }
+
+    #[test]
+    fn a_container_that_stopped_is_given_up_after_a_second_empty_end() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        follow.line(at(0), Some(stamp(0)));
+        assert_eq!(follow.ended(at(1), End::Eof), None);
+        assert_eq!(next(&mut follow, 1, 1), since(0));
+        assert!(!follow.line(at(2), Some(stamp(0))));
+        assert_eq!(follow.ended(at(2), End::Eof), Some(Order::GiveUp("the log ended".to_owned())));
+        assert!(follow.is_idle());
+        assert_eq!(follow.follow(at(9)), since(0), "until it runs again");
+    }
+
+    #[test]
+    fn a_start_during_the_wait_opens_at_once() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        follow.line(at(0), Some(stamp(0)));
+        assert_eq!(follow.ended(at(1), End::Eof), None);
+        assert_eq!(follow.follow(at(1)), since(0));
+        assert_eq!(follow.ended(at(1), End::Eof), None);
+        assert_eq!(follow.unfollow(), None, "a wait needs no cancel");
+        assert_eq!(follow.deadline(), None);
+    }
+
+    #[test]
+    fn an_absent_engine_is_tried_five_times_and_a_missing_container_once() {
+        let failed = || End::Refused(OpenError::Failed("no engine".to_owned()));
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        let mut now = 0;
+        for wait in [1, 2, 4, 8] {
+            assert_eq!(follow.ended(at(now), failed()), None);
+            assert_eq!(next(&mut follow, wait, now), tail());
+            now += wait;
+        }
+        assert_eq!(follow.ended(at(now), failed()), Some(Order::GiveUp("no engine".to_owned())));
+        follow.follow(at(now));
+        let missing = End::Refused(OpenError::NotFound);
+        assert_eq!(follow.ended(at(now), missing), Some(Order::GiveUp("no such container".to_owned())));
+    }
+
+    #[test]
+    fn a_stream_that_lived_for_long_has_not_failed_in_a_row() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        for n in 0..20 {
+            assert_eq!(follow.ended(at(n * 11 + 10), End::Eof), None);
+            assert_eq!(next(&mut follow, 1, n * 11 + 10), tail());
+        }
+    }
+
+    #[test]
+    fn x4_after_a_clock_that_went_back_the_old_stamp_hides_nothing() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        follow.line(at(500), Some(stamp(500)));
+        follow.ended(at(501), End::Eof);
+        let now = Now { wall: Wall::from_unix(7), ..at(502) };
+        assert_eq!(follow.due(now), tail());
+        assert!(follow.line(now, Some(Wall::from_unix(6))));
+    }
+
+    #[test]
+    fn s8_whatever_happens_there_is_one_stream_or_a_deadline_or_nothing_wanted() {
+        let mut seed = 42_u32;
+        let mut random = |most: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) % most
+        };
+        let (mut follow, mut open, mut now) = (Follow::default(), 0, 0);
+        for _ in 0..100_000 {
+            now += u64::from(random(90));
+            let order = match random(6) {
+                0 => follow.follow(at(now)),
+                1 => follow.unfollow(),
+                2 if open > 0 => {
+                    open -= 1;
+                    let ends = [End::Eof, End::Broken(String::new()), End::Refused(OpenError::NotFound)];
+                    follow.ended(at(now), ends[random(3) as usize].clone())
+                }
+                3 if open > 0 => {
+                    follow.line(at(now), Some(stamp(now)));
+                    None
+                }
+                _ => follow.due(at(now)),
+            };
+            open += u32::from(matches!(order, Some(Order::Attach(_))));
+            assert!(open <= 1, "two streams");
+            assert_eq!(open == 1, follow.has_stream());
+            assert!(follow.is_idle() || open == 1 || follow.deadline().is_some(), "{follow:?} waits for nothing");
+        }
+    }
+}

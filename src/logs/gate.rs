@@ -238,3 +238,6 @@ fn id(value: &Value) -> Option<u64> {
     };
     id.filter(|id| (1..=LAST).contains(id))
 }
+
+#[cfg(test)]
+mod tests;
