@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender};
 use super::follow::End;
 use super::follower::{Follower, Stream, ToHub};
 use super::hub::{Hub, Output};
-use super::lines::Line;
-use super::{Command, Event, Feed, Handle, Outflow, Publication, Source};
+use super::source::Source;
+use super::{Command, Event, Feed, Handle, Outflow, Publication};
 use crate::clock;
 use crate::thread::{self, Exit};
 
@@ -32,7 +32,7 @@ pub enum Message {
     /// From a [`Feed`]: took a credit.
     Metered(Command),
     /// From a follower: took a credit.
-    Lines(Stream, Vec<Line>),
+    Lines(Stream, Vec<String>),
     /// A follower's last word.
     Ended(Stream, End),
     /// The handle is gone.
@@ -178,8 +178,8 @@ impl<T, P: FnMut(Publication) -> Outflow> Actor<T, P> {
                         self.hub.outflow(outflow);
                     }
                     Output::Emit(event) => self.queue(event),
-                    Output::Attach(stream, start) => {
-                        match Follower::start(self.source.clone(), stream.clone(), start, self.to_hub.clone()) {
+                    Output::Attach(stream, from) => {
+                        match Follower::start(self.source.clone(), stream.clone(), from, self.to_hub.clone()) {
                             Ok(follower) => {
                                 self.followers.insert(stream.container.clone(), (stream, follower));
                             }

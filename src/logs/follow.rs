@@ -1,23 +1,24 @@
 //! When a container's log stream is opened, from where, and when it is given up: pure. Field lessons D4 and D5.
 //!
 //! ```text
-//!            follow                    ended              2nd empty end, 5th failure,
-//!  Idle -------------------> Open -------------> Waiting    no such container
-//!   ^                         |  ^                |  |   (Open ------------------> Idle)
-//!   |        unfollow/silence |  '-- due, follow -'  | unfollow
-//!   |                         v                      v
-//!   +------- ended ------- Closing                  Idle
-//!                             '-- ended, still wanted --> Open
+//!          follow                  ended
+//!  Idle --------------> Open ---------------> Waiting --unfollow--> Idle
+//!   ^                  |  | ^                   |
+//!   |                  |  | '--- due, follow ---'
+//!   |   2nd empty end, |  |
+//!   |<- 5th failure, --'  | unfollow
+//!   |   no such container v
+//!   '---- ended ------ Closing --ended, wanted again--> Open
 //! ```
 //!
 //! The first stream starts 100 lines back, every later one at the stamp of the last line, whose copies are skipped.
-//! A stream that is silent for long is opened anew: if it had stalled, what it missed comes then.
+//! A stream ends itself after a long silence and is opened anew at once: if it had stalled, what it missed comes then.
 //!
 //! **Invariant:** `Attach` is ordered in `Idle`, `Waiting` or after `ended` only: there are never two streams.
 
 use std::time::Duration;
 
-use super::{OpenError, Start};
+use super::source::{OpenError, Start};
 use crate::clock::{Now, Wall};
 
 /// Lines of the first stream.
@@ -34,6 +35,15 @@ const ENDS: u32 = 2;
 /// Failures in a row after which the Engine is left alone until the container is wanted again.
 const FAILURES: u32 = 5;
 
+/// How a stream is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct From {
+    /// Its first line.
+    pub start: Start,
+    /// It ends after this much silence.
+    pub quiet: Duration,
+}
+
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
@@ -41,6 +51,8 @@ pub enum End {
     Refused(OpenError),
     /// The Engine closed it: the container stopped, or its log was rotated.
     Eof,
+    /// It was silent for long.
+    Quiet,
     /// It broke, or its thread did.
     Broken(String),
 }
@@ -49,7 +61,7 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Open a stream.
-    Attach(Start),
+    Attach(From),
     /// Cancel the stream; [`Follow::ended`] will tell.
     Detach,
     /// Nothing more comes, for this reason.
@@ -60,13 +72,10 @@ pub enum Order {
 enum Stage {
     #[default]
     Idle,
-    Open {
-        since: Duration,
-        heard: Duration,
-    },
-    Waiting {
-        until: Duration,
-    },
+    /// Since when.
+    Open(Duration),
+    /// Until when.
+    Waiting(Duration),
     Closing,
 }
 
@@ -98,18 +107,18 @@ impl Follow {
 
     /// Whether a stream is open or closing.
     pub fn has_stream(&self) -> bool {
-        matches!(self.stage, Stage::Open { .. } | Stage::Closing)
+        matches!(self.stage, Stage::Open(_) | Stage::Closing)
     }
 
     /// The container runs.
     pub fn follow(&mut self, now: Now) -> Option<Order> {
         self.wanted = true;
         match self.stage {
-            Stage::Idle | Stage::Waiting { .. } => {
+            Stage::Idle | Stage::Waiting(_) => {
                 self.ends = 0;
                 Some(self.attach(now))
             }
-            Stage::Open { .. } | Stage::Closing => None,
+            Stage::Open(_) | Stage::Closing => None,
         }
     }
 
@@ -117,12 +126,12 @@ impl Follow {
     pub fn unfollow(&mut self) -> Option<Order> {
         self.wanted = false;
         match self.stage {
-            Stage::Open { .. } => {
+            Stage::Open(_) => {
                 self.stage = Stage::Closing;
                 Some(Order::Detach)
             }
             Stage::Closing => None,
-            Stage::Idle | Stage::Waiting { .. } => {
+            Stage::Idle | Stage::Waiting(_) => {
                 self.stage = Stage::Idle;
                 None
             }
@@ -130,12 +139,13 @@ impl Follow {
     }
 
     /// A line came: whether it is a new one.
-    pub fn line(&mut self, now: Now, stamp: Option<Wall>) -> bool {
-        if let (Some(stamp), Some((last, copies))) = (stamp, &mut self.skip) {
-            if stamp < *last {
+    pub fn line(&mut self, stamp: Option<Wall>) -> bool {
+        if let Some((last, copies)) = &mut self.skip {
+            // Without a stamp it is the rest of a long line, and goes as that went.
+            if stamp.is_none_or(|stamp| stamp < *last) {
                 return false;
             }
-            if stamp == *last && *copies > 0 {
+            if stamp == Some(*last) && *copies > 0 {
                 *copies -= 1;
                 return false;
             }
@@ -149,9 +159,6 @@ impl Follow {
         }
         self.ends = 0;
         self.quiet = QUIET;
-        if let Stage::Open { heard, .. } = &mut self.stage {
-            *heard = now.mono;
-        }
         true
     }
 
@@ -162,21 +169,26 @@ impl Follow {
             return None;
         }
         let since = match stage {
-            Stage::Open { since, .. } => since,
+            Stage::Open(since) => since,
             // The end was ours, its way does not matter.
             Stage::Closing => return Some(self.attach(now)),
-            Stage::Idle | Stage::Waiting { .. } => {
+            Stage::Idle | Stage::Waiting(_) => {
                 self.stage = stage;
                 return None;
             }
         };
+        if end == End::Quiet {
+            self.ends = 0;
+            self.quiet = (self.quiet * 2).min(QUIET_MOST);
+            return Some(self.attach(now));
+        }
         if now.mono.saturating_sub(since) >= STABLE {
             self.ends = 0;
         }
         self.ends += 1;
         let (most, reason) = match end {
             End::Refused(error @ OpenError::NotFound) => (1, error.to_string()),
-            End::Eof => (ENDS, "the log ended".to_owned()),
+            End::Eof | End::Quiet => (ENDS, "the log ended".to_owned()),
             End::Refused(error @ OpenError::Failed(_)) => (FAILURES, error.to_string()),
             End::Broken(reason) => (FAILURES, reason),
         };
@@ -184,38 +196,30 @@ impl Follow {
             self.wanted = false;
             return Some(Order::GiveUp(reason));
         }
-        self.stage = Stage::Waiting { until: now.mono + RETRY * 2_u32.pow(self.ends - 1) };
+        self.stage = Stage::Waiting(now.mono + RETRY * 2_u32.pow(self.ends - 1));
         None
     }
 
     /// When [`Follow::due`] wants to be called.
     pub fn deadline(&self) -> Option<Duration> {
         match self.stage {
-            Stage::Open { heard, .. } => Some(heard + self.quiet),
-            Stage::Waiting { until } => Some(until),
-            Stage::Idle | Stage::Closing => None,
+            Stage::Waiting(until) => Some(until),
+            Stage::Idle | Stage::Open(_) | Stage::Closing => None,
         }
     }
 
-    /// Does what its deadline was for, if that has come.
+    /// Opens the stream again if its wait is over.
     pub fn due(&mut self, now: Now) -> Option<Order> {
-        if self.deadline().is_none_or(|deadline| deadline > now.mono) {
-            return None;
-        }
-        if let Stage::Open { .. } = self.stage {
-            self.quiet = (self.quiet * 2).min(QUIET_MOST);
-            self.stage = Stage::Closing;
-            return Some(Order::Detach);
-        }
-        Some(self.attach(now))
+        self.deadline().filter(|at| *at <= now.mono).map(|_| self.attach(now))
     }
 
     fn attach(&mut self, now: Now) -> Order {
-        self.stage = Stage::Open { since: now.mono, heard: now.mono };
+        self.stage = Stage::Open(now.mono);
         // After a clock that went back, the old stamp would hide everything until it is reached again.
         self.last = self.last.filter(|(last, _)| *last <= now.wall);
         self.skip = self.last;
-        Order::Attach(self.last.map_or(Start::Tail(TAIL), |(last, _)| Start::Since(last)))
+        let start = self.last.map_or(Start::Tail(TAIL), |(last, _)| Start::Since(last));
+        Order::Attach(From { start, quiet: self.quiet })
     }
 }
 
@@ -232,11 +236,11 @@ mod tests {
     }
 
     fn tail() -> Option<Order> {
-        Some(Order::Attach(Start::Tail(100)))
+        Some(Order::Attach(From { start: Start::Tail(100), quiet: QUIET }))
     }
 
     fn since(seconds: u64) -> Option<Order> {
-        Some(Order::Attach(Start::Since(stamp(seconds))))
+        Some(Order::Attach(From { start: Start::Since(stamp(seconds)), quiet: QUIET }))
     }
 
     /// Lets a waiting follow's deadline come.
@@ -268,44 +272,56 @@ mod tests {
     fn d5_after_an_end_the_stream_is_opened_again_at_the_last_line_and_copies_are_skipped() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        assert!(follow.line(at(5), Some(stamp(3))));
-        assert!(follow.line(at(5), Some(stamp(4))));
-        assert!(follow.line(at(5), Some(stamp(4))), "two lines of one moment");
+        assert!(follow.line(Some(stamp(3))));
+        assert!(follow.line(Some(stamp(4))));
+        assert!(follow.line(Some(stamp(4))), "two lines of one moment");
         assert_eq!(follow.ended(at(5), End::Eof), None);
         assert_eq!(next(&mut follow, 1, 5), since(4));
-        assert!(!follow.line(at(6), Some(stamp(3))), "an Engine that counts in whole seconds shows more");
-        assert!(!follow.line(at(6), Some(stamp(4))));
-        assert!(!follow.line(at(6), Some(stamp(4))));
-        assert!(follow.line(at(6), Some(stamp(4))), "the third of that moment is new");
-        assert!(follow.line(at(6), Some(stamp(5))));
-        assert!(follow.line(at(6), Some(stamp(1))), "behind what was skipped, order is the container's business");
+        assert!(!follow.line(Some(stamp(3))), "an Engine that counts in whole seconds shows more");
+        assert!(!follow.line(Some(stamp(4))));
+        assert!(!follow.line(Some(stamp(4))));
+        assert!(follow.line(Some(stamp(4))), "the third of that moment is new");
+        assert!(follow.line(Some(stamp(5))));
+        assert!(follow.line(Some(stamp(1))), "behind what was skipped, order is the container's business");
     }
 
     #[test]
     fn d5_a_silent_stream_is_opened_again_ever_more_rarely() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(at(0), Some(stamp(0)));
-        let mut now = 0;
-        for wait in [60, 120, 240, 480, 960, 960] {
-            assert_eq!(next(&mut follow, wait, now), Some(Order::Detach));
-            now += wait;
-            assert_eq!(follow.deadline(), None, "nothing to do before it has ended");
-            assert_eq!(follow.ended(at(now), End::Broken("cancelled".to_owned())), since(0));
-            assert!(!follow.line(at(now), Some(stamp(0))));
+        follow.line(Some(stamp(0)));
+        for minutes in [2, 4, 8, 16, 16] {
+            let again = From { start: Start::Since(stamp(0)), quiet: Duration::from_secs(minutes * 60) };
+            assert_eq!(follow.ended(at(minutes), End::Quiet), Some(Order::Attach(again)));
+            assert!(!follow.line(Some(stamp(0))));
         }
-        assert!(follow.line(at(now), Some(stamp(now))), "it had stalled");
-        assert_eq!(next(&mut follow, 60, now), Some(Order::Detach));
+        assert!(follow.line(Some(stamp(1))), "it had stalled");
+        let again = From { start: Start::Since(stamp(1)), quiet: Duration::from_secs(120) };
+        assert_eq!(follow.ended(at(900), End::Quiet), Some(Order::Attach(again)));
+    }
+
+    #[test]
+    fn the_rest_of_a_long_line_goes_as_the_line_went() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        assert!(follow.line(Some(stamp(1))));
+        assert!(follow.line(None));
+        follow.ended(at(1), End::Eof);
+        follow.due(at(2));
+        assert!(!follow.line(Some(stamp(1))));
+        assert!(!follow.line(None));
+        assert!(follow.line(Some(stamp(2))));
+        assert!(follow.line(None));
     }
 
     #[test]
     fn a_container_that_stopped_is_given_up_after_a_second_empty_end() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(at(0), Some(stamp(0)));
+        follow.line(Some(stamp(0)));
         assert_eq!(follow.ended(at(1), End::Eof), None);
         assert_eq!(next(&mut follow, 1, 1), since(0));
-        assert!(!follow.line(at(2), Some(stamp(0))));
+        assert!(!follow.line(Some(stamp(0))));
         assert_eq!(follow.ended(at(2), End::Eof), Some(Order::GiveUp("the log ended".to_owned())));
         assert!(follow.is_idle());
         assert_eq!(follow.follow(at(9)), since(0), "until it runs again");
@@ -315,7 +331,7 @@ mod tests {
     fn a_start_during_the_wait_opens_at_once() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(at(0), Some(stamp(0)));
+        follow.line(Some(stamp(0)));
         assert_eq!(follow.ended(at(1), End::Eof), None);
         assert_eq!(follow.follow(at(1)), since(0));
         assert_eq!(follow.ended(at(1), End::Eof), None);
@@ -354,11 +370,11 @@ mod tests {
     fn x4_after_a_clock_that_went_back_the_old_stamp_hides_nothing() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(at(500), Some(stamp(500)));
+        follow.line(Some(stamp(500)));
         follow.ended(at(501), End::Eof);
         let now = Now { wall: Wall::from_unix(7), ..at(502) };
         assert_eq!(follow.due(now), tail());
-        assert!(follow.line(now, Some(Wall::from_unix(6))));
+        assert!(follow.line(Some(Wall::from_unix(6))));
     }
 
     #[test]
@@ -376,11 +392,12 @@ mod tests {
                 1 => follow.unfollow(),
                 2 if open > 0 => {
                     open -= 1;
-                    let ends = [End::Eof, End::Broken(String::new()), End::Refused(OpenError::NotFound)];
-                    follow.ended(at(now), ends[random(3) as usize].clone())
+                    let broken = End::Broken(String::new());
+                    let ends = [End::Eof, broken, End::Refused(OpenError::NotFound), End::Quiet];
+                    follow.ended(at(now), ends[random(4) as usize].clone())
                 }
                 3 if open > 0 => {
-                    follow.line(at(now), Some(stamp(now)));
+                    follow.line(Some(stamp(now)));
                     None
                 }
                 _ => follow.due(at(now)),

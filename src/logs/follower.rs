@@ -5,15 +5,18 @@
 
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, select};
 
 use super::actor::Message;
-use super::follow::End;
-use super::lines::Lines;
-use super::{Pipe, Source, Start};
+use super::follow::{End, From};
+use super::source::{Heard, Source};
 use crate::cancel::Cancel;
 use crate::thread::{self, Exit};
+
+/// Bytes of lines that are handed over in one message; one line may be longer.
+const TOGETHER: usize = 32 * 1024;
 
 /// A running follower. Stopping does not wait; the thread tells its end with [`Message::Ended`].
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl Follower {
     ///
     /// # Errors
     /// The system's, when no thread can be created.
-    pub fn start(source: Source, stream: Stream, start: Start, hub: ToHub) -> io::Result<Follower> {
+    pub fn start(source: Source, stream: Stream, from: From, hub: ToHub) -> io::Result<Follower> {
         let cancel = Cancel::new();
         let (go, stopped) = crossbeam_channel::bounded(0);
         let (result, outcome) = crossbeam_channel::bounded(1);
@@ -70,7 +73,7 @@ impl Follower {
                 };
                 drop(inbox.send(Message::Ended(of_exit, end)));
             },
-            move || drop(result.send(run(&source, &stream, start, &of_body, &hub, &stopped))),
+            move || drop(result.send(run(&source, &stream, from, &of_body, &hub, &stopped))),
         )?;
         Ok(Follower { cancel, go: Some(go), thread: Some(thread) })
     }
@@ -90,36 +93,40 @@ impl Follower {
     }
 }
 
-fn run(source: &Source, stream: &Stream, start: Start, cancel: &Cancel, hub: &ToHub, stopped: &Receiver<()>) -> End {
-    let chunks = match source(&stream.container, start, cancel) {
-        Ok(chunks) => chunks,
+fn run(source: &Source, stream: &Stream, from: From, cancel: &Cancel, hub: &ToHub, stopped: &Receiver<()>) -> End {
+    let mut next = match source(&stream.container, from.start, cancel) {
+        Ok(next) => next,
         Err(error) => return End::Refused(error),
     };
-    let (mut out, mut err) = (Lines::default(), Lines::default());
-    let mut end = End::Eof;
-    for chunk in chunks {
-        let mut lines = Vec::new();
-        match chunk {
-            Ok((Pipe::Out, bytes)) => out.push(&bytes, &mut lines),
-            Ok((Pipe::Err, bytes)) => err.push(&bytes, &mut lines),
-            Err(reason) => {
-                end = End::Broken(reason);
-                break;
+    loop {
+        let (mut lines, mut bytes, mut wait) = (Vec::new(), 0, from.quiet);
+        // What came together is handed over together.
+        let end = loop {
+            match next(wait) {
+                Heard::Line(line) => {
+                    bytes += line.len();
+                    lines.push(line);
+                    wait = Duration::ZERO;
+                    if bytes >= TOGETHER {
+                        break None;
+                    }
+                }
+                Heard::Nothing => break lines.is_empty().then_some(End::Quiet),
+                Heard::End => break Some(End::Eof),
+                Heard::Broken(reason) => break Some(End::Broken(reason)),
             }
-        }
-        if cancel.is_cancelled() || !hand_over(stream, lines, hub, stopped) {
+        };
+        if !hand_over(stream, lines, hub, stopped) {
             return End::Eof;
         }
+        if let Some(end) = end {
+            return end;
+        }
     }
-    let mut rest = Vec::new();
-    out.end(&mut rest);
-    err.end(&mut rest);
-    hand_over(stream, rest, hub, stopped);
-    end
 }
 
 /// `false` if the follower is to stop.
-fn hand_over(stream: &Stream, lines: Vec<super::lines::Line>, hub: &ToHub, stopped: &Receiver<()>) -> bool {
+fn hand_over(stream: &Stream, lines: Vec<String>, hub: &ToHub, stopped: &Receiver<()>) -> bool {
     if lines.is_empty() {
         return true;
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::batch::{self, Batch, Budget};
-use super::follow::{End, Follow, Order};
+use super::follow::{End, Follow, From, Order};
 use super::follower::Stream;
 use super::gate::{Gate, Listeners};
-use super::lines::Line;
 use super::ring::{self, Kind, Ring};
-use super::{Command, Event, Lane, Outflow, Publication, Start};
+use super::source::Start;
+use super::{Command, Event, Lane, Outflow, Publication, stamp};
 use crate::clock::Now;
 
 /// A changed history is saved this much later.
@@ -31,7 +31,7 @@ pub enum Output {
     /// Tell the state thread.
     Emit(Event),
     /// Start a follower.
-    Attach(Stream, Start),
+    Attach(Stream, From),
     /// Stop this follower.
     Detach(String),
 }
@@ -107,7 +107,7 @@ impl Hub {
             Command::Forget { container } => self.forget(&container),
             Command::Line { container, line } => {
                 for line in line.split('\n') {
-                    self.line(now, &container, &super::lines::text(line.as_bytes()));
+                    self.line(now, &container, line.strip_suffix('\r').unwrap_or(line));
                 }
             }
             Command::Say { container, text } => {
@@ -151,8 +151,9 @@ impl Hub {
     }
 
     /// Lines of a stream.
-    pub fn lines(&mut self, now: Now, stream: &Stream, lines: Vec<Line>) {
-        for Line { stamp, text } in lines {
+    pub fn lines(&mut self, now: Now, stream: &Stream, lines: Vec<String>) {
+        for line in lines {
+            let (stamp, text) = stamp::take(line);
             let Some(known) = self
                 .containers
                 .get_mut(&stream.container)
@@ -160,7 +161,7 @@ impl Hub {
             else {
                 return;
             };
-            if known.follow.line(now, stamp) {
+            if known.follow.line(stamp) {
                 if std::mem::take(&mut known.replays) {
                     known.ring.drop_restored();
                 }
@@ -275,12 +276,12 @@ impl Hub {
         let Some(known) = self.containers.get_mut(container) else { return };
         match order {
             None => {}
-            Some(Order::Attach(start)) => {
+            Some(Order::Attach(from)) => {
                 self.streams = self.streams.wrapping_add(1);
                 known.stream = self.streams;
-                known.replays = matches!(start, Start::Tail(_));
+                known.replays = matches!(from.start, Start::Tail(_));
                 let stream = Stream { container: container.to_owned(), number: known.stream };
-                self.outputs.push(Output::Attach(stream, start));
+                self.outputs.push(Output::Attach(stream, from));
             }
             Some(Order::Detach) => self.outputs.push(Output::Detach(container.to_owned())),
             Some(Order::GiveUp(reason)) => {

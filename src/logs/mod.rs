@@ -13,17 +13,13 @@ mod follow;
 mod follower;
 mod gate;
 mod hub;
-mod lines;
 mod ring;
-
-use std::fmt;
-use std::sync::Arc;
+pub mod source;
+mod stamp;
 
 use crossbeam_channel::Sender;
 use serde_json::Value;
 
-use crate::cancel::Cancel;
-use crate::clock::Wall;
 use actor::Message;
 
 pub use actor::spawn;
@@ -183,54 +179,6 @@ pub enum Outflow {
     /// Over half full: the hub halves its caps.
     Crowded,
 }
-
-/// Where a log stream starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// This many lines back.
-    Tail(u32),
-    /// With the lines of this moment (inclusive).
-    Since(Wall),
-}
-
-/// Why a log stream could not be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OpenError {
-    /// There is no such container (or it is about to vanish).
-    NotFound,
-    /// The Engine is absent, refused, or took too long; or the stream was cancelled.
-    Failed(String),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::NotFound => f.write_str("no such container"),
-            OpenError::Failed(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-/// Which of a container's outputs bytes belong to; a container with a terminal has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pipe {
-    /// Standard output, or the terminal.
-    Out,
-    /// Standard error.
-    Err,
-}
-
-/// Bytes of an open stream, with time stamps before each line (`timestamps=1`), cut anywhere.
-pub type Chunk = (Pipe, Vec<u8>);
-
-/// An open stream: `None` is its end, an error ends it too. Blocks; ends soon after its [`Cancel`] is cancelled.
-pub type Chunks = Box<dyn Iterator<Item = Result<Chunk, String>>>;
-
-/// Opens the log stream (follow, standard output and error, time stamps) of a container. Blocks with a deadline; ends
-/// soon after the token is cancelled. Runs on the follower's thread.
-pub type Source = Arc<dyn Fn(&str, Start, &Cancel) -> Result<Chunks, OpenError> + Send + Sync>;
 
 /// What the state thread holds. Dropping it stops the hub.
 #[derive(Debug)]
