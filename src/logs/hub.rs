@@ -394,3 +394,6 @@ impl Hub {
         self.outputs.push(Output::Emit(event));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,3 +234,6 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
