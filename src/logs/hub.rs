@@ -13,14 +13,14 @@ use super::follower::Stream;
 use super::gate::{Gate, Listeners};
 use super::ring::{self, Kind, Ring};
 use super::source::Start;
-use super::{Command, Event, Lane, Outflow, Publication, stamp};
+use super::{Command, Event, Outflow, Publication, stamp};
 use crate::clock::Now;
 
 /// A changed history is saved this much later.
 const SAVE: Duration = Duration::from_secs(30);
 /// After this the question who listens is asked again, if it failed or there are no meta events.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
-/// The longest agent line on the wire: that lane never drops, so what is on it is small.
+/// The longest agent line on the wire: what is never dropped has to be small.
 const AGENT_LINE: usize = 64 * 1024;
 
 /// What is to be done.
@@ -313,7 +313,7 @@ impl Hub {
             self.flush(container, limit);
         }
         let payload = json!({"type": "build", "chunk": ring::cut(text, AGENT_LINE)});
-        self.publish(container, payload, Lane::Control);
+        self.publish(container, payload, false);
     }
 
     /// Flushes every backlog. What the budget has is shared out evenly: who needs less leaves the rest to the others.
@@ -334,7 +334,7 @@ impl Hub {
     fn flush(&mut self, container: &str, limit: usize) {
         if let Some(text) = self.containers.get_mut(container).and_then(|known| known.batch.flush(limit)) {
             self.budget.take(text.len() + 1);
-            self.publish(container, Value::String(text), Lane::Bulk);
+            self.publish(container, Value::String(text), true);
         }
     }
 
@@ -385,9 +385,9 @@ impl Hub {
         }
     }
 
-    fn publish(&mut self, container: &str, payload: Value, lane: Lane) {
+    fn publish(&mut self, container: &str, payload: Value, droppable: bool) {
         let topic = self.gate.topic(container);
-        self.outputs.push(Output::Publish(Publication { topic, payload, lane }));
+        self.outputs.push(Output::Publish(Publication { topic, payload, droppable }));
     }
 
     fn emit(&mut self, event: Event) {

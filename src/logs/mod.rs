@@ -157,17 +157,9 @@ pub struct Publication {
     pub topic: String,
     /// `args[0]`: a string (lines joined with `\n`), or `{"type": "build", "chunk": <text>}`.
     pub payload: Value,
-    /// On which lane it travels.
-    pub lane: Lane,
-}
-
-/// What may happen to a publication on a slow link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Agent lines: at most 64 KiB each and few; not dropped.
-    Control,
-    /// Container output: the sink may drop it.
-    Bulk,
+    /// Container output may be dropped on a slow link. Agent lines (at most 64 KiB each, and few) may not; but they keep
+    /// their place between the lines of their topic, so both kinds travel in one queue.
+    pub droppable: bool,
 }
 
 /// What the sink says about its queue after it took (or dropped) a publication.
