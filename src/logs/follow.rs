@@ -16,6 +16,7 @@
 //!
 //! **Invariant:** `Attach` is ordered in `Idle`, `Waiting` or after `ended` only: there are never two streams.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::source::{OpenError, Start};
@@ -32,6 +33,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const STABLE: Duration = Duration::from_secs(10);
 /// Ends in a row without a line after which the container has stopped.
 const ENDS: u32 = 2;
+/// Lines among which a repeated one is recognised; the Engine repeats a read buffer, some 30 lines.
+const RECENT: usize = 128;
 /// Failures in a row after which the Engine is left alone until the container is wanted again.
 const FAILURES: u32 = 5;
 
@@ -86,8 +89,10 @@ pub struct Follow {
     stage: Stage,
     /// The stamp of the last line, and how many lines had it.
     last: Option<(Wall, u32)>,
-    /// Lines that are skipped after an attach: those before this stamp, and so many with it.
+    /// Lines that are skipped because they come again: those before this stamp, and so many with it.
     skip: Option<(Wall, u32)>,
+    /// The stamps of the last lines, newest first.
+    recent: VecDeque<Wall>,
     /// Ends or failures in a row.
     ends: u32,
     quiet: Duration,
@@ -95,7 +100,15 @@ pub struct Follow {
 
 impl Default for Follow {
     fn default() -> Follow {
-        Follow { wanted: false, stage: Stage::Idle, last: None, skip: None, ends: 0, quiet: QUIET }
+        Follow {
+            wanted: false,
+            stage: Stage::Idle,
+            last: None,
+            skip: None,
+            recent: VecDeque::new(),
+            ends: 0,
+            quiet: QUIET,
+        }
     }
 }
 
@@ -140,6 +153,9 @@ impl Follow {
 
     /// A line came: whether it is a new one.
     pub fn line(&mut self, stamp: Option<Wall>) -> bool {
+        if stamp.is_some_and(|stamp| self.repeats(stamp)) {
+            self.skip = self.last;
+        }
         if let Some((last, copies)) = &mut self.skip {
             // Without a stamp it is the rest of a long line, and goes as that went.
             if stamp.is_none_or(|stamp| stamp < *last) {
@@ -152,6 +168,8 @@ impl Follow {
             self.skip = None;
         }
         if let Some(stamp) = stamp {
+            self.recent.truncate(RECENT - 1);
+            self.recent.push_front(stamp);
             self.last = match self.last {
                 Some((last, copies)) if last == stamp => Some((stamp, copies.saturating_add(1))),
                 _ => Some((stamp, 1)),
@@ -160,6 +178,11 @@ impl Follow {
         self.ends = 0;
         self.quiet = QUIET;
         true
+    }
+
+    /// Whether the Engine (seen with 20.10) gives lines a second time, which it does when it rotates the log.
+    fn repeats(&self, stamp: Wall) -> bool {
+        self.last.is_some_and(|(last, _)| stamp < last) && self.recent.contains(&stamp)
     }
 
     /// The stream ended.
@@ -283,6 +306,18 @@ mod tests {
         assert!(follow.line(Some(stamp(4))), "the third of that moment is new");
         assert!(follow.line(Some(stamp(5))));
         assert!(follow.line(Some(stamp(1))), "behind what was skipped, order is the container's business");
+    }
+
+    #[test]
+    fn d5_lines_that_the_engine_repeats_when_it_rotates_the_log_are_skipped() {
+        let mut follow = Follow::default();
+        follow.follow(at(0));
+        assert!((0..270).all(|n| follow.line(Some(stamp(n)))));
+        assert!((244..270).all(|n| !follow.line(Some(stamp(n)))));
+        assert!((270..300).all(|n| follow.line(Some(stamp(n)))));
+        assert!(follow.line(Some(Wall::from_unix(5))), "a clock that went back repeats nothing");
+        assert!(follow.line(Some(Wall::from_unix(6))));
+        assert!(follow.recent.len() <= RECENT);
     }
 
     #[test]
