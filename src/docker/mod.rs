@@ -28,6 +28,8 @@ pub mod error;
 pub mod events;
 pub mod http1;
 pub mod references;
+#[cfg(test)]
+mod scripted;
 mod socket;
 pub mod stream;
 
@@ -42,6 +44,7 @@ pub use endpoints::images::{Image, ImageSummary, Progress, RegistryAuth};
 pub use endpoints::system::{Info, Ping, Version};
 pub use endpoints::{Empty, Filters};
 pub use error::Error;
+pub use references::Reference;
 pub use stream::{LogLine, Source};
 
 use conn::{Deadline, Response};
