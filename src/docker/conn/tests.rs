@@ -95,7 +95,8 @@ fn a_connection_that_ends_without_an_answer_is_unreachable() {
 
 #[test]
 fn a_cancel_ends_a_call_that_waits_for_its_answer() {
-    let engine = Scripted::new("cancel", vec![Answer::Hold(Vec::new()), Answer::Hold(json("{}")[..40].to_vec())]);
+    let partial = json("{}").split_last().map(|(_, start)| start.to_vec()).unwrap();
+    let engine = Scripted::new("cancel", vec![Answer::Hold(Vec::new()), Answer::Hold(partial)]);
     for _ in 0..2 {
         let cancel = Cancel::new();
         let docker = engine.docker.within(Duration::from_secs(3600)).cancelled_by(&cancel);
