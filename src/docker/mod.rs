@@ -97,7 +97,7 @@ pub struct Docker {
     /// 0 until negotiated, else [`ApiVersion::pack`].
     negotiated: Arc<AtomicU32>,
     deadline: Duration,
-    cancel: Cancel,
+    cancel: Option<Cancel>,
 }
 
 impl Docker {
@@ -125,7 +125,7 @@ impl Docker {
             pinned: None,
             negotiated: Arc::default(),
             deadline: STANDARD_DEADLINE,
-            cancel: Cancel::new(),
+            cancel: None,
         }
     }
 
@@ -139,9 +139,10 @@ impl Docker {
         Docker { deadline, ..self.clone() }
     }
 
-    /// The same Engine; `cancel` ends each call with [`Error::Cancelled`]. A token serves one call at a time.
+    /// The same Engine; `cancel` ends each call, and each stream that one opened, with [`Error::Cancelled`]. A token
+    /// ends the waits of one thread at a time.
     pub fn cancelled_by(&self, cancel: &Cancel) -> Docker {
-        Docker { cancel: cancel.clone(), ..self.clone() }
+        Docker { cancel: Some(cancel.clone()), ..self.clone() }
     }
 
     /// Where the Engine is.
@@ -193,7 +194,7 @@ impl Docker {
 
     /// The place where a refusal of the Engine becomes an error.
     fn open(&self, prefix: &str, request: &Request, deadline: Deadline) -> Result<Response, Error> {
-        let response = conn::open(&self.address, prefix, request, deadline, &self.cancel)?;
+        let response = conn::open(&self.address, prefix, request, deadline, self.cancel.clone().unwrap_or_default())?;
         match response.head.status {
             101 | 200..300 | 304 => Ok(response),
             status => {

@@ -115,6 +115,8 @@ pub fn reply(model: &mut Model, request: &Request) -> Reply {
         ("GET", ["images", "json"]) => images(model, request),
         ("POST", ["images", "create"]) => pull(model, request),
         ("GET", ["images", name @ .., "json"]) => image(model, &name.join("/")),
+        ("POST", ["images", name @ .., "tag"]) => tag(model, &name.join("/"), request),
+        ("POST", ["images", name @ .., "push"]) => push(model, &name.join("/"), request),
         ("DELETE", ["images", name @ ..]) => remove_image(model, &name.join("/")),
         ("GET", ["containers", "json"]) => list(model, request),
         ("POST", ["containers", "create"]) => create(model, request),
@@ -369,8 +371,36 @@ fn remove_image(model: &mut Model, name: &str) -> Reply {
         let message = format!("conflict: unable to remove \"{name}\" (cannot be forced) - used by {}", user.id);
         return refusal(409, &message);
     }
+    let tag = with_tag(name);
+    let image = &mut model.images[at];
+    image.tags.retain(|other| *other != tag && image.id != name);
+    if !image.tags.is_empty() {
+        return Reply::Json(200, json!([{"Untagged": tag}]));
+    }
     let image = model.images.remove(at);
-    Reply::Json(200, json!([{"Untagged": image.tags[0]}, {"Deleted": image.id}]))
+    Reply::Json(200, json!([{"Untagged": tag}, {"Deleted": image.id}]))
+}
+
+fn tag(model: &mut Model, name: &str, request: &Request) -> Reply {
+    let Some(at) = model.find_image(name) else { return refusal(404, &format!("No such image: {}", with_tag(name))) };
+    let tag = format!("{}:{}", request.query("repo"), request.query("tag"));
+    model.images.iter_mut().for_each(|image| image.tags.retain(|other| *other != tag));
+    model.images[at].tags.push(tag);
+    Reply::Json(201, Value::Null)
+}
+
+/// What was pushed can be pulled.
+fn push(model: &mut Model, name: &str, request: &Request) -> Reply {
+    let reference = format!("{name}:{}", request.query("tag"));
+    let record = if model.find_image(&reference).is_some() {
+        model.offers.insert(reference, Pull::Works);
+        json!({"status": format!("{}: digest: sha256:12 size: 528", request.query("tag"))})
+    } else {
+        let text = format!("An image does not exist locally with the tag: {name}");
+        json!({"errorDetail": {"message": text}, "error": text})
+    };
+    let text = format!("{record}\r\n");
+    Reply::Stream(Box::new(move |_| Piece::Last(text.clone().into_bytes())))
 }
 
 fn pull(model: &mut Model, request: &Request) -> Reply {

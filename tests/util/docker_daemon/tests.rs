@@ -141,6 +141,22 @@ fn a_pull_works_fails_stalls_or_is_refused() {
 }
 
 #[test]
+fn an_image_is_tagged_pushed_removed_and_pulled_again() {
+    let daemon = DockerDaemon::start();
+    let docker = client(&daemon);
+    daemon.add_image("built");
+    let (reference, nobody) = (Reference::parse(IMAGE), RegistryAuth::default());
+    let absent = docker.push_image(&reference, &nobody).unwrap().finish();
+    assert!(matches!(absent, Err(Error::Transfer(_))), "{absent:?}");
+    docker.tag_image("built", &reference).unwrap();
+    docker.push_image(&reference, &nobody).unwrap().finish().unwrap();
+    docker.remove_image(IMAGE, Removal::Force).unwrap();
+    assert_eq!(daemon.images(), ["built:latest"]);
+    docker.pull_image(&reference, &nobody).unwrap().finish().unwrap();
+    assert_eq!(daemon.images(), ["built:latest", IMAGE]);
+}
+
+#[test]
 fn d1_faults_are_switched_per_route_and_healed() {
     let daemon = DockerDaemon::start();
     let docker = client(&daemon);

@@ -222,6 +222,34 @@ fn images_are_listed_inspected_and_removed() {
 }
 
 #[test]
+fn a_push_and_a_tag_name_the_repository_and_the_tag() {
+    let engine = engine("push", &["pull-error", "create"]);
+    let reference = Reference::parse("127.0.0.1:5000/apps/good:1.0");
+    let push = engine.docker.push_image(&reference, &RegistryAuth::default()).unwrap();
+    assert_eq!(push.finish(), Err(Error::Transfer("unknown blob".into())));
+    assert_eq!(asked(&engine), "POST /v1.41/images/127.0.0.1:5000/apps/good/push?tag=1.0");
+    assert_eq!(engine.docker.tag_image("source:2", &reference), Ok(()));
+    assert_eq!(asked(&engine), "POST /v1.41/images/source:2/tag?repo=127.0.0.1%3A5000%2Fapps%2Fgood&tag=1.0");
+}
+
+#[test]
+fn one_token_ends_a_stream_also_after_another_call_used_it() {
+    let answers = vec![Answer::Hold(b"HTTP/1.1 200 OK\r\n\r\n".to_vec())];
+    let stream = Scripted::new("held", answers);
+    let other = engine("between", &["info"]);
+    let cancel = crate::cancel::Cancel::new();
+    let follow = LogOptions { tty: true, follow: true, ..LogOptions::default() };
+    let mut logs = stream.docker.cancelled_by(&cancel).container_logs("a", &follow).unwrap();
+    assert!(other.docker.cancelled_by(&cancel).info().is_ok());
+    let (ends, end) = crossbeam_channel::bounded(1);
+    crate::thread::spawn("follow", |_| {}, move || ends.send(logs.next_line(Duration::from_secs(3600))).unwrap())
+        .unwrap();
+    stream.request();
+    cancel.cancel();
+    assert_eq!(end.recv_timeout(LIMIT), Ok(Err(Error::Cancelled)));
+}
+
+#[test]
 fn the_version_is_negotiated_once_and_only_by_an_answer() {
     let old = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK".to_vec();
     let new = b"HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\n\r\n".to_vec();
