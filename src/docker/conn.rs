@@ -43,6 +43,13 @@ impl Deadline {
     }
 }
 
+/// A connected socket and what ends waiting on it.
+#[derive(Debug)]
+struct Connection {
+    socket: Arc<Socket>,
+    cancel: Cancel,
+}
+
 /// A response whose head has arrived. Dropping it closes the connection, which cancels a transfer in the Engine.
 #[derive(Debug)]
 pub struct Response {
@@ -51,9 +58,7 @@ pub struct Response {
     body: Body,
     /// What came with the head.
     early: Vec<u8>,
-    socket: Arc<Socket>,
-    cancel: Cancel,
-    _closer: Guard,
+    connection: Connection,
 }
 
 /// Sends `request` below `prefix` and waits for the head of the final response.
@@ -65,15 +70,11 @@ pub fn open(
     prefix: &str,
     request: &Request,
     deadline: Deadline,
-    cancel: &Cancel,
+    cancel: Cancel,
 ) -> Result<Response, Error> {
-    let socket = Arc::new(connect(address, deadline, cancel)?);
-    let closer = cancel.on_cancel({
-        let socket = socket.clone();
-        move || socket.shutdown()
-    });
+    let connection = Connection::to(address, deadline, cancel)?;
     // A peer that refuses a request early stops reading it: its answer counts, not the failed write.
-    let written = write(&socket, &request.encode(prefix), deadline, cancel);
+    let written = connection.write(&request.encode(prefix), deadline);
     if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
         return Err(error);
     }
@@ -87,7 +88,7 @@ pub fn open(
                 early.drain(..length);
                 break head;
             }
-            None => match read(&socket, &mut chunk, deadline, cancel)? {
+            None => match connection.read(&mut chunk, deadline)? {
                 0 => {
                     written?;
                     return Err(Error::Unreachable("the connection ended without an answer".into()));
@@ -97,7 +98,7 @@ pub fn open(
         }
     };
     let body = head.body(request.method)?;
-    Ok(Response { head, body, early, socket, cancel: cancel.clone(), _closer: closer })
+    Ok(Response { head, body, early, connection })
 }
 
 impl Response {
@@ -114,7 +115,7 @@ impl Response {
             if self.body.is_done() {
                 return Ok(false);
             }
-            match read(&self.socket, &mut chunk, deadline, &self.cancel)? {
+            match self.connection.read(&mut chunk, deadline)? {
                 0 => return self.body.end().map(|()| false).map_err(Error::Http),
                 count => self.body.feed(&chunk[..count], out)?,
             };
@@ -137,48 +138,59 @@ impl Response {
     }
 }
 
-fn connect(address: &Address, deadline: Deadline, cancel: &Cancel) -> Result<Socket, Error> {
-    loop {
-        if cancel.is_cancelled() {
+impl Connection {
+    fn to(address: &Address, deadline: Deadline, cancel: Cancel) -> Result<Connection, Error> {
+        loop {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let limit = deadline.left()?.map_or(CONNECT_SLICE, |left| left.min(CONNECT_SLICE));
+            match Socket::connect(address, limit) {
+                Ok(socket) => return Ok(Connection { socket: Arc::new(socket), cancel }),
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(Error::Unreachable(format!("{address}: {error}"))),
+            }
+        }
+    }
+
+    fn write(&self, mut bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
+        let _closer = self.closer();
+        while !bytes.is_empty() {
+            match self.socket.write(bytes, deadline.left()?) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => self.go_on_after(&error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Some bytes; 0 is the end.
+    fn read(&self, into: &mut [u8], deadline: Deadline) -> Result<usize, Error> {
+        let _closer = self.closer();
+        loop {
+            match self.socket.read(into, deadline.left()?) {
+                // Shutting down reads as an end.
+                Ok(_) if self.cancel.is_cancelled() => return Err(Error::Cancelled),
+                Ok(count) => return Ok(count),
+                Err(error) => self.go_on_after(&error)?,
+            }
+        }
+    }
+
+    /// Makes the token shut the socket down. Only while this thread is blocked here: a token has room for one closer,
+    /// and in between the thread may make other calls with the same token.
+    fn closer(&self) -> Guard {
+        let socket = self.socket.clone();
+        self.cancel.on_cancel(move || socket.shutdown())
+    }
+
+    /// Whether an operation that ended with `error` is to be tried again; the deadline is looked at there.
+    fn go_on_after(&self, error: &io::Error) -> Result<(), Error> {
+        if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let limit = deadline.left()?.map_or(CONNECT_SLICE, |left| left.min(CONNECT_SLICE));
-        match Socket::connect(address, limit) {
-            Ok(socket) => return Ok(socket),
-            Err(error) if is_pause(&error) => {}
-            Err(error) => return Err(Error::Unreachable(format!("{address}: {error}"))),
-        }
+        if is_pause(error) { Ok(()) } else { Err(Error::Unreachable(error.to_string())) }
     }
-}
-
-fn write(socket: &Socket, mut bytes: &[u8], deadline: Deadline, cancel: &Cancel) -> Result<(), Error> {
-    while !bytes.is_empty() {
-        match socket.write(bytes, deadline.left()?) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) => interrupted(&error, cancel)?,
-        }
-    }
-    Ok(())
-}
-
-fn read(socket: &Socket, into: &mut [u8], deadline: Deadline, cancel: &Cancel) -> Result<usize, Error> {
-    loop {
-        let limit = deadline.left()?;
-        match socket.read(into, limit) {
-            // Shutting down reads as an end.
-            Ok(_) if cancel.is_cancelled() => return Err(Error::Cancelled),
-            Ok(count) => return Ok(count),
-            Err(error) => interrupted(&error, cancel)?,
-        }
-    }
-}
-
-/// Whether an operation that ended with `error` is to be tried again; the deadline is looked at there.
-fn interrupted(error: &io::Error, cancel: &Cancel) -> Result<(), Error> {
-    if cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
-    if is_pause(error) { Ok(()) } else { Err(Error::Unreachable(error.to_string())) }
 }
 
 fn is_pause(error: &io::Error) -> bool {

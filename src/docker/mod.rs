@@ -28,6 +28,8 @@ pub mod error;
 pub mod events;
 pub mod http1;
 pub mod references;
+#[cfg(test)]
+mod scripted;
 mod socket;
 pub mod stream;
 
@@ -42,6 +44,7 @@ pub use endpoints::images::{Image, ImageSummary, Progress, RegistryAuth};
 pub use endpoints::system::{Info, Ping, Version};
 pub use endpoints::{Empty, Filters};
 pub use error::Error;
+pub use references::Reference;
 pub use stream::{LogLine, Source};
 
 use conn::{Deadline, Response};
@@ -94,7 +97,7 @@ pub struct Docker {
     /// 0 until negotiated, else [`ApiVersion::pack`].
     negotiated: Arc<AtomicU32>,
     deadline: Duration,
-    cancel: Cancel,
+    cancel: Option<Cancel>,
 }
 
 impl Docker {
@@ -122,7 +125,7 @@ impl Docker {
             pinned: None,
             negotiated: Arc::default(),
             deadline: STANDARD_DEADLINE,
-            cancel: Cancel::new(),
+            cancel: None,
         }
     }
 
@@ -136,9 +139,10 @@ impl Docker {
         Docker { deadline, ..self.clone() }
     }
 
-    /// The same Engine; `cancel` ends each call with [`Error::Cancelled`]. A token serves one call at a time.
+    /// The same Engine; `cancel` ends each call, and each stream that one opened, with [`Error::Cancelled`]. A token
+    /// ends the waits of one thread at a time.
     pub fn cancelled_by(&self, cancel: &Cancel) -> Docker {
-        Docker { cancel: cancel.clone(), ..self.clone() }
+        Docker { cancel: Some(cancel.clone()), ..self.clone() }
     }
 
     /// Where the Engine is.
@@ -190,7 +194,7 @@ impl Docker {
 
     /// The place where a refusal of the Engine becomes an error.
     fn open(&self, prefix: &str, request: &Request, deadline: Deadline) -> Result<Response, Error> {
-        let response = conn::open(&self.address, prefix, request, deadline, &self.cancel)?;
+        let response = conn::open(&self.address, prefix, request, deadline, self.cancel.clone().unwrap_or_default())?;
         match response.head.status {
             101 | 200..300 | 304 => Ok(response),
             status => {

@@ -1,4 +1,4 @@
-//! Images: list, inspect, remove, pull.
+//! Images: list, inspect, remove, tag, pull, push.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -120,6 +120,22 @@ impl Docker {
             .query("tag", reference.pull_tag())
             .header("X-Registry-Auth", auth.header());
         self.transfer(&request)
+    }
+
+    /// `POST /images/{name}/push`: pushes one tag. As [`Docker::pull_image`] otherwise.
+    pub fn push_image(&self, reference: &Reference, auth: &RegistryAuth) -> Result<Progress, Error> {
+        let request = Request::new(Method::Post, format!("/images/{}/push", path(&reference.name)))
+            .query("tag", reference.tag.as_deref().unwrap_or("latest"))
+            .header("X-Registry-Auth", auth.header());
+        self.transfer(&request)
+    }
+
+    /// `POST /images/{source}/tag`: another reference for an image of the device.
+    pub fn tag_image(&self, source: &str, reference: &Reference) -> Result<(), Error> {
+        let request = Request::new(Method::Post, format!("/images/{}/tag", path(source)))
+            .query("repo", &reference.name)
+            .query("tag", reference.tag.as_deref().unwrap_or("latest"));
+        self.call(&request).map(drop)
     }
 
     /// A call that answers with progress records.
