@@ -1,0 +1,3 @@
+//! What several modules of the tests need.
+
+pub mod docker_daemon;
