@@ -1,1 +1,11 @@
 //! The one integration test binary: one line per module that says what belongs there.
+
+#![expect(clippy::print_stderr, reason = "a failing test says what it saw")]
+
+/// The local cloud, and the tests that judge its router by Crossbar.
+#[path = "cloud/mod.rs"]
+mod cloud;
+/// The real parts: Docker Engine, registry, Crossbar, and the scenarios against them.
+mod real;
+/// What several modules need: a temporary folder, a wait with a limit, the real binary.
+mod util;

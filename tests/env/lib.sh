@@ -1,0 +1,73 @@
+# What the scripts of this folder share. Read by them with `.`; `here` is this folder.
+
+REAL_DIR=${REAL_DIR:-$(cd "$here/../.." && pwd)/.real}
+
+say() { echo "tests/env: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Debian packages that have to be there; those that are missing are installed.
+need() {
+  missing=
+  for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  command -v apt-get >/dev/null || die "missing:$missing. There is no apt-get here: install them by hand"
+  [ "$(id -u)" = 0 ] || die "missing:$missing. Install them with: sudo apt-get install --no-install-recommends$missing"
+  say "installing$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086 # a list of names
+  install_packages $missing || { apt-get update -q >&2; install_packages $missing; } || die "apt-get could not install$missing"
+}
+
+# Debian starts services on installation; here the test starts what it needs, and nothing else runs.
+install_packages() {
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ] && [ ! -d /run/systemd/system ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+    made=1
+  else
+    made=
+  fi
+  status=0
+  apt-get install -y -q --no-install-recommends "$@" >&2 || status=$?
+  [ -z "$made" ] || rm -f $policy
+  return $status
+}
+
+# A loopback port that was free a moment ago.
+free_port() {
+  for python in /usr/bin/python3 python3; do
+    "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' 2>/dev/null && return
+  done
+  die "no Python: install it with: apt-get install python3"
+}
+
+# wait_for SECONDS PIDFILE COMMAND...: until the command succeeds; fails when the time is over or the process is gone.
+wait_for() {
+  tries=$(($1 * 5)) pidfile=$2
+  shift 2
+  while ! "$@"; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || return 1
+    kill -0 "$(cat "$pidfile")" 2>/dev/null || return 1
+    sleep 0.2
+  done
+}
+
+# Ends the process group (a session of its own, by setsid) whose leader's id is in a file, and waits for it.
+end_group() {
+  [ -f "$1" ] || return 0
+  pid=$(cat "$1")
+  kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null || true
+  tries=50
+  while kill -0 "$pid" 2>/dev/null; do
+    tries=$((tries - 1))
+    if [ $tries -le 0 ]; then
+      kill -KILL -- "-$pid" 2>/dev/null || true
+      break
+    fi
+    sleep 0.1
+  done
+  rm -f "$1"
+}
