@@ -35,12 +35,14 @@ install_packages() {
   return $status
 }
 
-# A loopback port that was free a moment ago.
+# A loopback port that was free a moment ago. (perl-base is on every Debian.)
 free_port() {
-  for python in /usr/bin/python3 python3; do
-    "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' 2>/dev/null && return
-  done
-  die "no Python: install it with: apt-get install python3"
+  perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport, "\n"'
+}
+
+# Whether something listens on a loopback port.
+listens() {
+  perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0], Timeout => 2)' "$1"
 }
 
 # wait_for SECONDS PIDFILE COMMAND...: until the command succeeds; fails when the time is over or the process is gone.
