@@ -264,11 +264,16 @@ impl Peer {
 
     /// Subscribes; `kind` is `exact`, `prefix` or `wildcard`. Returns the subscription id and its events in order.
     pub fn subscribe(&self, topic: &str, kind: &str) -> Result<(u64, Receiver<Payload>), Failure> {
-        let options = if kind == "exact" { json!({}) } else { json!({"match": kind}) };
         let (events, delivered) = unbounded();
+        Ok((self.subscribe_into(topic, kind, events)?, delivered))
+    }
+
+    /// [`Peer::subscribe`] into a channel that may outlive the session.
+    pub fn subscribe_into(&self, topic: &str, kind: &str, events: Sender<Payload>) -> Result<u64, Failure> {
+        let options = if kind == "exact" { json!({}) } else { json!({"match": kind}) };
         let pending = self.request(json!([32, 0, options, topic]), Then::Deliver(events));
         let list = answer_within(&pending.answer, PATIENCE)?;
-        Ok((list.get(2).and_then(Value::as_u64).unwrap_or_default(), delivered))
+        Ok(list.get(2).and_then(Value::as_u64).unwrap_or_default())
     }
 
     /// Ends a subscription.
