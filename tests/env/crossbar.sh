@@ -68,6 +68,7 @@ END
     die "Crossbar does not answer on port $port"
   fi
   echo "$port" >"$dir/port"
+  guard crossbar.sh "$dir"
 }
 
 answers_101() {

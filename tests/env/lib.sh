@@ -45,6 +45,12 @@ listens() {
   perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0], Timeout => 2)' "$1"
 }
 
+# Whether a process runs. One that has ended and that nobody has collected (no init system here) does not.
+alive() {
+  state=$(sed 's/.*) \(.\).*/\1/' "/proc/$1/stat" 2>/dev/null) || return 1
+  [ "${state:-Z}" != Z ]
+}
+
 # wait_for SECONDS PIDFILE COMMAND...: until the command succeeds; fails when the time is over or the process is gone.
 wait_for() {
   tries=$(($1 * 5)) pidfile=$2
@@ -52,7 +58,7 @@ wait_for() {
   while ! "$@"; do
     tries=$((tries - 1))
     [ $tries -gt 0 ] || return 1
-    kill -0 "$(cat "$pidfile")" 2>/dev/null || return 1
+    alive "$(cat "$pidfile")" || return 1
     sleep 0.2
   done
 }
@@ -63,7 +69,7 @@ end_group() {
   pid=$(cat "$1")
   kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null || true
   tries=50
-  while kill -0 "$pid" 2>/dev/null; do
+  while alive "$pid"; do
     tries=$((tries - 1))
     if [ $tries -le 0 ]; then
       kill -KILL -- "-$pid" 2>/dev/null || true
@@ -72,4 +78,12 @@ end_group() {
     sleep 0.1
   done
   rm -f "$1"
+}
+
+# guard SCRIPT DIR: if OWNER_PID names a process (a test), stops the part in DIR and removes DIR once that is gone, however
+# it went.
+guard() {
+  [ -n "${OWNER_PID-}" ] || return 0
+  setsid sh -c 'tail --pid="$1" -f /dev/null; "$2" stop "$3"; rm -rf "$3"' guard "$OWNER_PID" "$here/$1" "$2" \
+    >/dev/null 2>&1 </dev/null &
 }

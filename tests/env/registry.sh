@@ -33,6 +33,7 @@ END
     die "the registry does not answer on port $port"
   fi
   echo "$port" >"$dir/port"
+  guard registry.sh "$dir"
 }
 
 case ${1-} in
