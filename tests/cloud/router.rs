@@ -64,8 +64,15 @@ impl Router {
     /// Starts on a loopback port, 0 for a free one.
     pub fn start(port: u16, users: HashMap<String, User>) -> io::Result<Router> {
         let (inputs, received) = unbounded();
-        let mut core =
-            Core { realm: Realm::new(users), outs: HashMap::new(), taps: Vec::new(), pongs: Vec::new(), ended: false };
+        let mut core = Core {
+            realm: Realm::new(users),
+            outs: HashMap::new(),
+            taps: Vec::new(),
+            pongs: Vec::new(),
+            overlooks: false,
+            overlooked: Vec::new(),
+            ended: false,
+        };
         let thread = reagent::thread::spawn("router", |_| {}, move || core.run(&received))?;
         let gate = Gate::default();
         let mut router = Router { port, inputs, gate, next: Arc::default(), listener: None, core: Some(thread) };
@@ -182,6 +189,19 @@ impl Router {
     /// Fault: call every signature invalid, until switched off again.
     pub fn refuse_auth(&self, refused: bool) {
         self.ask(move |core| core.realm.refuse_auth = refused);
+    }
+
+    /// Fault: connections that end go unnoticed, their sessions live on with all they hold, until switched off again: what
+    /// a router believes when a peer's power or link has failed.
+    pub fn overlook_losses(&self, overlooked: bool) {
+        self.ask(move |core| {
+            core.overlooks = overlooked;
+            if !overlooked {
+                for conn in std::mem::take(&mut core.overlooked) {
+                    core.lose(conn);
+                }
+            }
+        });
     }
 
     /// Cuts the TCP connections of an authid; its testaments are published. Returns how many there were.
@@ -331,6 +351,8 @@ struct Core {
     outs: HashMap<Conn, Sender<Out>>,
     taps: Vec<Sender<Traffic>>,
     pongs: Vec<(Conn, Sender<()>)>,
+    overlooks: bool,
+    overlooked: Vec<Conn>,
     ended: bool,
 }
 
@@ -352,11 +374,8 @@ impl Core {
                 Input::Pong(conn) => {
                     self.pongs.retain(|(of, pong)| *of != conn || pong.send(()).is_err());
                 }
-                Input::Closed(conn) => {
-                    self.outs.remove(&conn);
-                    self.realm.on_closed(conn);
-                    self.tell(|| Traffic::Closed(conn));
-                }
+                Input::Closed(conn) if self.overlooks => self.overlooked.push(conn),
+                Input::Closed(conn) => self.lose(conn),
                 Input::Control(act) => act(self),
             }
             for output in self.realm.outputs() {
@@ -379,6 +398,12 @@ impl Core {
                 return;
             }
         }
+    }
+
+    fn lose(&mut self, conn: Conn) {
+        self.outs.remove(&conn);
+        self.realm.on_closed(conn);
+        self.tell(|| Traffic::Closed(conn));
     }
 
     fn tell(&mut self, traffic: impl Fn() -> Traffic) {

@@ -457,3 +457,21 @@ fn a_cut_or_dismissed_session_is_gone() {
         crate::util::wait_until(SOON, "the session is forgotten", || router.sessions("2-3").is_empty().then_some(()));
     }
 }
+
+#[test]
+fn an_overlooked_loss_keeps_the_session_and_its_procedures_until_it_is_noticed() {
+    let router = ours();
+    let under_test = UnderTest { url: router.url() };
+    let lost = under_test.join("2-3");
+    lost.register("presence", json!({}), |call| call.answer(vec![])).unwrap();
+    router.overlook_losses(true);
+    lost.cut();
+    assert!(lost.closed().recv_timeout(PATIENCE).is_err_and(|error| error.is_disconnected()));
+    let again = under_test.join("2-3");
+    let register = || again.register("presence", json!({}), |call| call.answer(vec![]));
+    assert_eq!(refused(register()).0, "wamp.error.procedure_already_exists");
+    assert_eq!(router.sessions("2-3").len(), 2);
+    router.overlook_losses(false);
+    crate::util::wait_until(SOON, "the loss is noticed", || register().is_ok().then_some(()));
+    assert_eq!(router.sessions("2-3"), [again.session()]);
+}

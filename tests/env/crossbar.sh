@@ -61,6 +61,7 @@ start() {
 END
   setsid "$venv/bin/crossbar" start --cbdir "$dir" --logformat none >"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
+  guard crossbar.sh "$dir"
   # Ready means that an upgrade request is answered with 101.
   if ! wait_for 60 "$dir/pid" answers_101 "$port"; then
     tail -n 30 "$dir/log" >&2
@@ -68,7 +69,6 @@ END
     die "Crossbar does not answer on port $port"
   fi
   echo "$port" >"$dir/port"
-  guard crossbar.sh "$dir"
 }
 
 answers_101() {

@@ -1,5 +1,6 @@
 # What the scripts of this folder share. Read by them with `.`; `here` is this folder.
 
+# What was installed or is running; several working trees may share one.
 REAL_DIR=${REAL_DIR:-$(cd "$here/../.." && pwd)/.real}
 
 say() { echo "tests/env: $*" >&2; }

@@ -27,13 +27,13 @@ END
   fi
   setsid docker-registry serve "$dir/config.yml" >"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
+  guard registry.sh "$dir"
   if ! wait_for 30 "$dir/pid" listens "$port"; then
     tail -n 20 "$dir/log" >&2
     end_group "$dir/pid"
     die "the registry does not answer on port $port"
   fi
   echo "$port" >"$dir/port"
-  guard registry.sh "$dir"
 }
 
 case ${1-} in

@@ -23,7 +23,8 @@ pub struct Options {
 /// A running agent. Its folder stays over restarts; both go on drop. A failing test prints the end of its log.
 pub struct Agent {
     pub folder: TempDir,
-    options: Options,
+    /// Taken by the next start.
+    pub options: Options,
     child: Option<Child>,
     lines: Option<Receiver<String>>,
     output: RefCell<Vec<String>>,
@@ -164,4 +165,24 @@ impl Drop for Agent {
 fn tail(text: &str) -> &str {
     let mut starts = text.rmatch_indices('\n').map(|(at, _)| at + 1);
     &text[starts.nth(60).unwrap_or(0)..]
+}
+
+#[test]
+fn the_binary_runs_in_a_folder_of_its_own_and_its_end_is_seen() {
+    let mut agent = Agent::start(Options { flags: vec!["-version".to_owned()], ..Options::default() });
+    let status = agent.wait_exit(Duration::from_secs(10));
+    assert!(status.success(), "{status}: {:?}", agent.output());
+    assert!(agent.flock().is_file() && agent.agent_dir().is_dir());
+    agent.restart();
+    agent.kill9();
+    let folder = agent.folder.path().to_owned();
+    drop(agent);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn the_tail_of_a_text_is_its_last_lines() {
+    assert_eq!(tail("one"), "one");
+    let lines: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    assert_eq!(tail(&lines.join("\n")).lines().next(), Some("39"));
 }
