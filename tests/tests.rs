@@ -1,4 +1,11 @@
 //! The one integration test binary: one line per module that says what belongs there.
 
-/// What several modules need: the fake Docker daemon.
+#![expect(clippy::print_stderr, reason = "a failing test says what it saw")]
+
+/// The local cloud, and the tests that judge its router by Crossbar.
+#[path = "cloud/mod.rs"]
+mod cloud;
+/// The real parts: Docker Engine, registry, Crossbar, and the scenarios against them.
+mod real;
+/// What several modules need: temporary folder, wait with a limit, the real binary, the fake Docker daemon.
 mod util;
