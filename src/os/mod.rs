@@ -1,1 +1,2 @@
 //! To be filled by its own commits.
+pub mod socket;

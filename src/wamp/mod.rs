@@ -9,7 +9,12 @@
 //! **Invariant:** a consumer of events that does not keep up never delays a pong, a result or a ping.
 
 pub mod auth;
+mod dial;
 pub mod message;
+mod pipe;
+mod pump;
+mod session;
+mod socket;
 
 use crate::clock::Wall;
 use crate::secret::Secret;
