@@ -72,6 +72,11 @@ impl Dialer {
         self.attempt
     }
 
+    /// The number of the dial in progress.
+    pub fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
     /// How long the dial may take until the WebSocket is open.
     pub fn bound(&self, configured: Duration) -> Duration {
         if configured.is_zero() {

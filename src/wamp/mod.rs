@@ -10,14 +10,19 @@
 
 pub mod auth;
 mod dial;
+mod handle;
+mod lane;
 pub mod message;
 mod pipe;
 mod pump;
+mod run;
 mod session;
 mod socket;
 
 use crate::clock::Wall;
 use crate::secret::Secret;
+pub use handle::{Handle, spawn};
+pub use lane::Bulk;
 pub use message::Map;
 use serde_json::Value;
 use std::fmt;

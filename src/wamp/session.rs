@@ -165,11 +165,6 @@ impl Session {
         std::mem::take(&mut self.outputs)
     }
 
-    /// The number that tells this session from the earlier ones.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Whether [`Event::Joined`] was emitted.
     pub fn was_joined(&self) -> bool {
         self.joined
@@ -247,7 +242,7 @@ impl Session {
             (_, Message::Event { subscription, payload, .. }) => self.on_event(subscription, payload),
             (_, Message::Registered { request, registration: id })
             | (_, Message::Subscribed { request, subscription: id }) => {
-                self.on_reply(now, request, Ok(Reply::Held(id)))
+                self.on_reply(now, request, Ok(Reply::Held(id)));
             }
             (_, Message::Unregistered { request } | Message::Unsubscribed { request })
             | (_, Message::Published { request, .. }) => self.on_reply(now, request, Ok(Reply::Done)),

@@ -225,11 +225,6 @@ impl Handshake {
     pub fn input(&self) -> &Receiver<Pumped> {
         &self.wire.input
     }
-
-    /// The connection, to shut it down from elsewhere.
-    pub fn tcp(&self) -> &TcpStream {
-        &self.wire.tcp
-    }
 }
 
 /// An inbound frame.
