@@ -337,6 +337,7 @@ impl<T> Runner<T> {
             }
         }
         if written > 0 {
+            self.write(Socket::flush);
             self.settle(0);
         }
     }
@@ -502,3 +503,6 @@ impl<T> Runner<T> {
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,8 +79,12 @@ impl Endpoint {
             .map_err(|error| Error::Url(format!("{url:?}: {error}")))?;
         let host =
             uri.host().filter(|host| !host.is_empty()).ok_or_else(|| Error::Url(format!("{url:?} has no host")))?;
+        let default = if tls { 443 } else { 80 };
+        let port = match uri.authority().and_then(|authority| authority.as_str().rsplit_once(host)) {
+            Some((_, "" | ":")) | None => default,
+            Some(_) => uri.port_u16().ok_or_else(|| Error::Url(format!("{url:?} has an impossible port")))?,
+        };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         Ok(Endpoint { host, port, tls, uri })
     }
 }
