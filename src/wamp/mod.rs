@@ -200,7 +200,8 @@ pub enum Event {
     },
     /// Decision 9: the router will not have this device, which it has never had. The thread ends after this.
     GaveUp(Refusal),
-    /// A session is up: presence claimed, testament added, entries of [`Phase::Join`] on their way.
+    /// A session is up: presence claimed (or refused for another reason than an existing holder, and then tried again),
+    /// testament added, entries of [`Phase::Join`] on their way.
     Joined {
         /// Names this session in commands and events.
         generation: u64,

@@ -185,7 +185,8 @@ impl Session {
         };
         let pending = self.pending.values().map(|pending| pending.until);
         let invocations = self.invocations.values().flatten().copied();
-        let others = pending.chain(invocations).chain(stage).chain(self.table.next_retry());
+        let retry = self.table.next_retry().filter(|_| self.is_open());
+        let others = pending.chain(invocations).chain(stage).chain(retry);
         others.fold(self.liveness.deadline(), Duration::min)
     }
 

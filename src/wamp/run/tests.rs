@@ -413,7 +413,7 @@ fn c1_pongs_go_out_while_nobody_takes_events() {
 fn c1_a_user_who_stops_taking_events_holds_back_reading_and_not_the_pings() {
     const EVENTS: u64 = 6000;
     let router = Router::new();
-    let client = Client::with(Settings { ping_interval: MS(50), ..router.settings() }, bounded(1));
+    let client = Client::with(Settings { ping_interval: MS(150), ..router.settings() }, bounded(1));
     client.handle.send(Command::Declare { entry: Declaration::Subscription("a.t".to_owned()), phase: Phase::Join });
     let mut peer = router.join(1);
     peer.confirm(1, 200);
@@ -430,7 +430,7 @@ fn c1_a_user_who_stops_taking_events_holds_back_reading_and_not_the_pings() {
         },
     )
     .unwrap();
-    // Ten pings: far longer than the 100 ms after which silence would be taken for death, if it were listened for. They
+    // Ten pings: far longer than the 300 ms after which silence would be taken for death, if it were listened for. They
     // are read raw, because answering them would wait for the flood.
     let mut pings = [0; 10 * (2 + 4 + "keepalive".len())];
     peer.web.get_mut().read_exact(&mut pings).unwrap();
@@ -451,11 +451,11 @@ fn c1_a_user_who_stops_taking_events_holds_back_reading_and_not_the_pings() {
 #[test]
 fn c4_a_router_that_answers_no_ping_is_left() {
     let router = Router::new();
-    let client = Client::new(Settings { ping_interval: MS(50), ..router.settings() });
+    let client = Client::new(Settings { ping_interval: MS(150), ..router.settings() });
     let peer = router.join(1); // reads nothing any more, so its pongs do not go out
     client.joined(1, 1);
     let Event::Left { generation: 1, reason } = client.event() else { panic!() };
-    assert!(reason.starts_with("nothing heard for 100 ms"), "{reason}");
+    assert!(reason.starts_with("nothing heard for 300 ms"), "{reason}");
     drop(peer);
     client.stopped();
 }
