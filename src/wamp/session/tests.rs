@@ -1,5 +1,7 @@
 //! The session against scripted frames: one line per thing that it wants done.
 
+mod calls;
+
 use super::*;
 use crate::clock::Wall;
 use crate::secret::Secret;
@@ -107,6 +109,10 @@ fn subscription(topic: &str) -> Declaration {
 
 fn call(id: u64, uri: &str) -> Command {
     Command::Call { id, uri: uri.to_owned(), args: vec![id.into()], kwargs: Map::new(), timeout: S(10) }
+}
+
+fn answer(request: u64) -> Command {
+    Command::Yield { generation: 1, request, args: vec![], kwargs: Map::new() }
 }
 
 fn welcome() -> Value {
@@ -341,9 +347,8 @@ fn an_invocation_directly_after_registered_is_delivered_with_its_caller_and_argu
     );
     let seen = bench.router(json!([68, 8, 200, {}]));
     assert!(seen[0].ends_with("caller_authid: None, args: None, kwargs: None })"), "{seen:?}");
-    let answer = |request, args| Command::Yield { generation: 1, request, args, kwargs: Map::new() };
-    assert_eq!(bench.command(answer(8, vec![])), ["[70,8,{}]"]);
-    assert!(bench.command(answer(8, vec![])).is_empty(), "answered once");
+    assert_eq!(bench.command(answer(8)), ["[70,8,{}]"]);
+    assert!(bench.command(answer(8)).is_empty(), "answered once");
     let error = json!({"error": "no"});
     let fail = Command::Fail { generation: 1, request: 7, uri: "wamp.error.canceled".to_owned(), args: vec![error] };
     assert_eq!(bench.command(fail), [r#"[8,68,7,{},"wamp.error.canceled",[{"error":"no"}]]"#]);
@@ -380,7 +385,7 @@ fn an_interrupt_or_an_elapsed_timeout_is_answered_and_the_late_result_dropped() 
     assert!(bench.after(MS(249)).is_empty());
     assert_eq!(bench.after(MS(1)), canceled(8));
     for request in [7, 8] {
-        assert!(bench.command(Command::Yield { generation: 1, request, args: vec![], kwargs: Map::new() }).is_empty());
+        assert!(bench.command(answer(request)).is_empty());
     }
     bench.router(json!([68, 9, 200, {"timeout": 0}]));
     assert!(bench.after(S(100)).is_empty(), "zero is no timeout");
@@ -396,7 +401,7 @@ fn more_invocations_than_can_be_kept_are_refused_and_the_session_goes_on() {
         assert!(bench.router(json!([68, request, 200, {}]))[0].starts_with("Emit(Invocation"));
     }
     assert!(bench.router(json!([68, 1025, 200, {}]))[0].contains("too many calls"));
-    bench.command(Command::Yield { generation: 1, request: 5, args: vec![], kwargs: Map::new() });
+    bench.command(answer(5));
     assert!(bench.router(json!([68, 1026, 200, {}]))[0].starts_with("Emit(Invocation"));
 }
 
@@ -419,83 +424,12 @@ fn a_result_above_the_frame_limit_becomes_an_error() {
 }
 
 #[test]
-fn a_call_is_answered_once_with_its_result_or_its_error() {
-    let mut bench = Bench::joined(&[]);
-    assert_eq!(bench.command(call(41, "a.b")), [r#"[48,3,{},"a.b",[41]]"#]);
-    assert_eq!(bench.command(call(42, "a.c")), [r#"[48,4,{},"a.c",[42]]"#]);
-    let seen = bench.router(json!([8, 48, 4, {}, "wamp.error.runtime", ["Duplicate value"], {"x": 1}]));
-    assert!(seen[0].starts_with("Emit(Answer { id: 42, result: Err(Error { procedure: \"a.c\""), "{seen:?}");
-    let seen = bench.router(json!([50, 3, {}, null, {"k": 1}]));
-    assert_eq!(seen, [r#"Emit(Answer { id: 41, result: Ok(CallResult { args: [], kwargs: {"k": Number(1)} }) })"#]);
-    assert!(bench.router(json!([50, 3, {}])).is_empty(), "a second reply is ignored");
-    assert!(bench.after(S(60)).is_empty());
-}
-
-#[test]
-fn c7_a_call_past_its_deadline_is_answered_and_canceled_and_its_late_reply_ignored() {
-    let mut bench = Bench::joined(&[]);
-    bench.command(call(41, "a.b"));
-    assert!(bench.after(MS(9999)).is_empty());
-    assert_eq!(
-        bench.after(MS(1)),
-        ["Emit(Answer { id: 41, result: Err(Timeout) })", r#"[49,3,{"mode":"killnowait"}]"#]
-    );
-    assert!(bench.router(json!([8, 48, 3, {}, "wamp.error.canceled"])).is_empty());
-    bench.command(call(42, "a.b"));
-    bench.after(S(10));
-    assert!(bench.after(S(60)).is_empty(), "the ERROR never comes: forgotten");
-}
-
-#[test]
-fn a_call_that_is_given_up_is_answered_by_the_router_or_by_a_timeout() {
-    let mut bench = Bench::joined(&[]);
-    bench.command(call(41, "a.b"));
-    assert_eq!(bench.command(Command::CancelCall { id: 41 }), [r#"[49,3,{"mode":"killnowait"}]"#]);
-    assert!(bench.command(Command::CancelCall { id: 41 }).is_empty());
-    let seen = bench.router(json!([8, 48, 3, {}, "wamp.error.canceled"]));
-    assert!(
-        seen[0].contains(r#"id: 41, result: Err(Error { procedure: "a.b", uri: "wamp.error.canceled""#),
-        "{seen:?}"
-    );
-    bench.command(call(42, "a.b"));
-    bench.command(Command::CancelCall { id: 42 });
-    assert_eq!(bench.after(S(5)), ["Emit(Answer { id: 42, result: Err(Timeout) })"]);
-    assert!(bench.command(Command::CancelCall { id: 7 }).is_empty(), "unknown");
-}
-
-#[test]
-fn publications_are_fire_and_forget_unless_acknowledged() {
-    let mut bench = Bench::joined(&[]);
-    let publish = |acknowledge| Command::Publish {
-        topic: "a.t".to_owned(),
-        args: vec![1.into()],
-        kwargs: Map::new(),
-        acknowledge,
-    };
-    assert_eq!(bench.command(publish(None)), [r#"[16,3,{},"a.t",[1]]"#]);
-    assert_eq!(bench.command(publish(Some(7))), [r#"[16,4,{"acknowledge":true},"a.t",[1]]"#]);
-    assert_eq!(bench.router(json!([17, 4, 99])), ["Emit(Published { id: 7, result: Ok(()) })"]);
-    bench.command(publish(Some(8)));
-    let seen = bench.router(json!([8, 16, 5, {}, "wamp.error.not_authorized"]));
-    assert!(seen[0].contains("id: 8, result: Err(Error { procedure: \"a.t\""), "{seen:?}");
-    bench.command(publish(Some(9)));
-    assert_eq!(bench.after(S(5)), ["Emit(Published { id: 9, result: Err(Timeout) })"]);
-    assert_eq!(
-        bench.session.bulk_frame("a.l".to_owned(), vec!["x".into()]).as_deref(),
-        Some(r#"[16,7,{},"a.l",["x"]]"#)
-    );
-}
-
-#[test]
-fn before_joining_and_after_leaving_calls_are_refused_at_once() {
+fn before_joining_calls_are_refused_at_once() {
     let not_connected = ["Emit(Answer { id: 41, result: Err(NotConnected) })"];
     let mut bench = Bench::new(&[], false);
     assert_eq!(bench.command(call(41, "a.b")), not_connected);
     assert_eq!(bench.session.bulk_frame("a.l".to_owned(), vec![]), None);
     bench.router(welcome());
-    assert_eq!(bench.command(call(41, "a.b")), not_connected);
-    let mut bench = Bench::joined(&[]);
-    bench.command(Command::Stop);
     assert_eq!(bench.command(call(41, "a.b")), not_connected);
 }
 
@@ -526,7 +460,8 @@ fn stopping_says_goodbye_waits_for_the_answer_and_closes() {
     bench.router(json!([68, 7, 200, {}]));
     assert_eq!(bench.command(Command::Stop), [r#"[6,{},"wamp.close.close_realm"]"#]);
     assert!(bench.command(Command::Stop).is_empty());
-    assert!(bench.command(Command::Yield { generation: 1, request: 7, args: vec![], kwargs: Map::new() }).is_empty());
+    assert_eq!(bench.command(call(41, "a.b")), ["Emit(Answer { id: 41, result: Err(NotConnected) })"]);
+    assert!(bench.command(answer(7)).is_empty());
     assert!(bench.router(json!([68, 8, 200, {}])).is_empty(), "nothing is sent after GOODBYE");
     assert_eq!(bench.router(json!([6, {}, "wamp.close.goodbye_and_out"])), ["Close", r#"End(Gone("stopped"))"#]);
     // A router that does not answer is not waited for longer than 5 s, and a vanished one not at all.
