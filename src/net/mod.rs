@@ -1,1 +1,3 @@
-//! To be filled by its own commits.
+//! What all network clients of the agent share.
+
+pub mod tls;

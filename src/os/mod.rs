@@ -13,4 +13,5 @@ pub mod ports;
 pub mod release;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod socket;
 pub mod statistics;
