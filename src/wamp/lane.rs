@@ -66,6 +66,11 @@ impl Bulk {
         self.push(Box::new(Entry { topic, args, droppable, weight }));
     }
 
+    /// Whether the lane is over half full: a sign to send less.
+    pub fn is_crowded(&self) -> bool {
+        self.gauge.bytes.load(Ordering::SeqCst) > self.gauge.budget / 2
+    }
+
     /// How many entries were dropped for lack of room, since the start (wraps with the machine's word).
     pub fn dropped(&self) -> usize {
         self.gauge.dropped.load(Ordering::SeqCst)

@@ -127,7 +127,7 @@ fn app_state(row: &Row<'_>) -> Result<AppStateRow, String> {
 
 fn outbox(row: &Row<'_>) -> Result<OutboxRow, String> {
     Ok(OutboxRow {
-        id: integer(row, "id")?,
+        id: key(row, "id")?,
         app_key: key(row, "app_key")?,
         stage: text(row, "stage")?,
         payload: json(row, "payload", Value::is_object)?.ok_or("payload: absent")?,

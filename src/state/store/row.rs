@@ -91,8 +91,8 @@ pub struct AppStateRow {
 /// One state report that the backend has not confirmed yet (storage-and-logs 2.5).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
-    /// Ascending in the order of the puts, never used twice.
-    pub id: i64,
+    /// Ascending in the order of the puts.
+    pub id: u64,
     /// With `stage` the identity of the app.
     pub app_key: u64,
     /// `DEV` or `PROD`.
@@ -177,6 +177,8 @@ pub enum Write {
     },
     /// Queues a state report.
     OutboxPut {
+        /// Its number, ascending in the order of the reports; the core gives it.
+        id: u64,
         /// With `stage` the identity of the app.
         app_key: u64,
         /// `DEV` or `PROD`.
@@ -185,14 +187,11 @@ pub enum Write {
         payload: Value,
         /// When the state was reached.
         at: Wall,
-        /// Whether it replaces the queued reports of this app that the backend does not act on: `BUILT`, `PUBLISHED`
-        /// and `pending_remote_confirmation` stay (decision 22).
-        supersede: bool,
     },
     /// Takes a report out of the queue: it was delivered or given up.
     OutboxDelete {
-        /// Id of the row; one that is gone is no error.
-        id: i64,
+        /// Number of the report; one that is gone is no error.
+        id: u64,
     },
     /// Sets or removes an entry of the `Meta` table.
     Meta {
@@ -223,8 +222,6 @@ impl Write {
 /// What became of a committed batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Committed {
-    /// The ids of the reports queued, one for each [`Write::OutboxPut`], in order (these are never refused).
-    pub outbox_ids: Vec<i64>,
     /// The writes that were left out, so that the others could go in.
     pub refused: Vec<Refused>,
 }

@@ -101,8 +101,7 @@ fn reach(app_key: u64, state: &str) -> Write {
 }
 
 /// Commits writes that must all go in.
-fn commit(store: &mut Store, writes: &[Write]) -> Vec<i64> {
+fn commit(store: &mut Store, writes: &[Write]) {
     let committed = store.commit(writes).unwrap();
     assert_eq!(committed.refused, []);
-    committed.outbox_ids
 }

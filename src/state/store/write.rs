@@ -50,19 +50,15 @@ pub(super) fn apply(conn: &Connection, write: &Write, committed: &mut Committed)
                 .execute(params![app_key.cast_signed(), stage])?;
             Ok(())
         }
-        Write::OutboxPut { app_key, stage, payload, at, supersede } => {
-            if *supersede {
-                conn.prepare_cached(SUPERSEDE)?.execute(params![app_key.cast_signed(), stage])?;
-            }
+        Write::OutboxPut { id, app_key, stage, payload, at } => {
             conn.prepare_cached(
-                "INSERT INTO StateOutbox (app_key, stage, payload, created_at) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO StateOutbox (id, app_key, stage, payload, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute(params![app_key.cast_signed(), stage, payload.to_string(), at.to_string()])?;
-            committed.outbox_ids.push(conn.last_insert_rowid());
+            .execute(params![id.cast_signed(), app_key.cast_signed(), stage, payload.to_string(), at.to_string()])?;
             Ok(())
         }
         Write::OutboxDelete { id } => {
-            conn.prepare_cached("DELETE FROM StateOutbox WHERE id = ?1")?.execute([id])?;
+            conn.prepare_cached("DELETE FROM StateOutbox WHERE id = ?1")?.execute([id.cast_signed()])?;
             Ok(())
         }
         Write::Meta { key, value: Some(value) } => {
@@ -79,12 +75,6 @@ pub(super) fn apply(conn: &Connection, write: &Write, committed: &mut Committed)
         }
     }
 }
-
-/// Deletes the queued reports of an app but those the backend acts on (decision 22).
-const SUPERSEDE: &str = "
-    DELETE FROM StateOutbox WHERE app_key = ?1 AND stage = ?2 AND 1 IS NOT CASE WHEN json_valid(payload) THEN
-        payload ->> '$.state' IN ('BUILT', 'PUBLISHED')
-        OR payload ->> '$.updateStatus' IS 'pending_remote_confirmation' END";
 
 // The columns of a request and their values, in one order for insert, update and comparison.
 macro_rules! columns {

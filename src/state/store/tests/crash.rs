@@ -41,11 +41,11 @@ fn turn(number: u64) -> [Write; 4] {
             at,
         },
         Write::OutboxPut {
+            id: number,
             app_key: 1,
             stage: "PROD".to_owned(),
             payload: json!({"state": state, "turn": number}),
             at,
-            supersede: true,
         },
         Write::Meta { key: "turn".to_owned(), value: Some(version) },
     ]
