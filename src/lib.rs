@@ -1,5 +1,6 @@
 //! reagent: the device agent. See the README for what it does.
 
+pub mod agent;
 pub mod args;
 pub mod cancel;
 pub mod clock;

@@ -322,6 +322,20 @@ impl State {
         self.accept(request, reconcile::Source::Call);
     }
 
+    /// The session that lives.
+    pub fn current_generation(&self) -> Option<Generation> {
+        self.generation()
+    }
+
+    /// What a log hub that was started again has to know.
+    pub fn log_commands_for_a_new_hub(&self) -> Vec<LogCommand> {
+        let session = LogCommand::Session { up: self.generation().is_some() };
+        let running = self.apps.values().filter(|app| app.runs());
+        std::iter::once(session)
+            .chain(running.map(|app| LogCommand::Follow { container: app.container.clone() }))
+            .collect()
+    }
+
     // What the rules use to act.
 
     fn effect(&mut self, effect: Effect) {

@@ -47,19 +47,23 @@ pub fn of_wamp(event: wamp::Event) -> Option<Event> {
         wamp::Event::Joined { generation, session } => Event::Joined { generation, session },
         wamp::Event::Opened { generation, failed } => Event::Opened { generation, failed },
         wamp::Event::Left { generation, reason } => Event::Left { generation, reason },
-        wamp::Event::Answer { id, result } => Event::Answered { call: id, result: result.map(|result| result.args).map_err(of_error) },
-        wamp::Event::Invocation { generation, request, procedure, caller_authid, args, kwargs } => Event::Invoked(Invocation {
-            generation,
-            request,
-            procedure,
-            caller: caller_authid.and_then(|caller| match caller {
-                Value::String(text) => Some(text),
-                Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            }),
-            args: args.unwrap_or_default(),
-            kwargs: kwargs.unwrap_or_default(),
-        }),
+        wamp::Event::Answer { id, result } => {
+            Event::Answered { call: id, result: result.map(|result| result.args).map_err(of_error) }
+        }
+        wamp::Event::Invocation { generation, request, procedure, caller_authid, args, kwargs } => {
+            Event::Invoked(Invocation {
+                generation,
+                request,
+                procedure,
+                caller: caller_authid.and_then(|caller| match caller {
+                    Value::String(text) => Some(text),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                }),
+                args: args.unwrap_or_default(),
+                kwargs: kwargs.unwrap_or_default(),
+            })
+        }
         wamp::Event::Interrupted { generation, request } => Event::Interrupted { generation, request },
         wamp::Event::Event { generation, topic, args, .. } => Event::Topic { generation, topic, args },
     })
@@ -99,7 +103,9 @@ pub fn of_logs(event: logs::Event) -> Option<Event> {
     Some(Event::Logs(match event {
         logs::Event::Lookup { container, .. } => LogEvent::Lookup { container },
         logs::Event::Wanted { container } => LogEvent::Wanted { container },
-        logs::Event::History { token, container, lines, only_agent } => LogEvent::History { token, container, lines, only_agent },
+        logs::Event::History { token, container, lines, only_agent } => {
+            LogEvent::History { token, container, lines, only_agent }
+        }
         logs::Event::Save { container, lines } => LogEvent::Save { container, lines },
         logs::Event::FollowEnded { container, reason } => {
             log::debug!("log of {container} ended: {reason}");

@@ -10,3 +10,4 @@ pub mod main_loop;
 pub mod perform;
 pub mod rows;
 pub mod store;
+pub mod supervise;

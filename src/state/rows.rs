@@ -189,6 +189,10 @@ mod tests {
 
     #[test]
     fn stopped_is_stored_as_present() {
-        assert_eq!(row_of(Request { requested_state: AppState::Stopped, ..Request::default() }, AppState::Stopped).current_state, "PRESENT");
+        assert_eq!(
+            row_of(Request { requested_state: AppState::Stopped, ..Request::default() }, AppState::Stopped)
+                .current_state,
+            "PRESENT"
+        );
     }
 }

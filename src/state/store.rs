@@ -85,7 +85,7 @@ impl Store {
         let mut tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (index, write) in writes.iter().enumerate() {
             let savepoint = tx.savepoint()?;
-            match write::apply(&savepoint, write, &mut committed) {
+            match write::apply(&savepoint, write) {
                 Ok(()) => savepoint.commit()?,
                 Err(Fault::Failed(error)) => return Err(error.into()),
                 Err(Fault::Refused(reason)) => {

@@ -3,7 +3,7 @@
 //! Each statement changes only what differs: a write that finds everything as it wants it dirties no page. Hence no
 //! `INSERT … ON CONFLICT`, which counts up the AUTOINCREMENT sequence even where nothing changes.
 
-use super::row::{Committed, RequestedRow, Write};
+use super::row::{RequestedRow, Write};
 use crate::clock::Wall;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde_json::Value;
@@ -30,7 +30,7 @@ impl From<rusqlite::Error> for Fault {
 type Result<T> = std::result::Result<T, Fault>;
 
 /// Applies one write inside the transaction of `conn`; ids of queued reports are appended to `committed`.
-pub(super) fn apply(conn: &Connection, write: &Write, committed: &mut Committed) -> Result<()> {
+pub(super) fn apply(conn: &Connection, write: &Write) -> Result<()> {
     match write {
         Write::Requested { row, at } => requested(conn, row, *at),
         Write::AppState { .. } => app_state(conn, write),

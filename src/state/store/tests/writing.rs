@@ -162,8 +162,7 @@ fn a_refused_write_keeps_no_other_out_and_leaves_nothing_behind() {
         change(&mut row);
         put_request(&row)
     };
-    let put =
-        Write::OutboxPut { id: 1, app_key: 1, stage: "PROD".to_owned(), payload: json!({}), at: at(0) };
+    let put = Write::OutboxPut { id: 1, app_key: 1, stage: "PROD".to_owned(), payload: json!({}), at: at(0) };
     let committed = store
         .commit(&[
             put_request(&request(1)),
@@ -321,7 +320,10 @@ fn queued_reports_come_back_in_order_until_they_are_deleted() {
     assert_eq!(loaded.skipped.len(), 1);
     commit(&mut store, &[Write::OutboxDelete { id: 9 }, Write::OutboxDelete { id: 77 }]);
     let last = store.load().unwrap().outbox.pop().unwrap();
-    assert_eq!((last.id, last.payload, last.created_at.as_str()), (8, json!({"state": "STARTING"}), "2026-08-04T09:05:00Z"));
+    assert_eq!(
+        (last.id, last.payload, last.created_at.as_str()),
+        (8, json!({"state": "STARTING"}), "2026-08-04T09:05:00Z")
+    );
 }
 
 #[test]

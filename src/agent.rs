@@ -1,0 +1,139 @@
+//! The boot sequence (wire chapter 2.1): lock, log, directories, device file, database, then the threads.
+//!
+//! Only a lock that is held and a device file that cannot be used end the process here (decision 23). Whatever else fails is
+//! logged, and the agent goes on line with what there is: a device that cannot be reached cannot be repaired.
+
+use crate::args::Options;
+use crate::clock::{self, Wall};
+use crate::docker::{Address, Docker};
+use crate::flock::{self, Loaded};
+use crate::os::{console, disk, files, lock};
+use crate::startup::Milestones;
+use crate::state::edges::Context;
+use crate::state::main_loop::{Ended, INBOX, MainLoop};
+use crate::state::store::Store;
+use crate::thread::{self, Exit};
+use crate::{logger, release};
+use crossbeam_channel::RecvTimeoutError;
+use std::path::Path;
+use std::time::Duration;
+
+/// The state thread serialises large answers and runs SQLite.
+const STATE_STACK: usize = 1024 * 1024;
+/// What a shutdown may take.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Runs the agent until it ends; returns the exit code.
+pub fn run(options: Options) -> u8 {
+    clock::mono();
+    let lock = match lock::single_instance() {
+        Ok(lock) => lock,
+        Err(error) => return fatal(&error.to_string()),
+    };
+    let settings = logger::Settings {
+        path: options.log_file.clone(),
+        debug: options.debug,
+        messaging: options.debug_messaging,
+        pretty: options.pretty_logging,
+    };
+    if let Err(error) = logger::install(&settings) {
+        console::write_if_ready(std::io::stderr(), format!("no log: {error}\n").as_bytes());
+    }
+    let milestones = Milestones::with_pretty_logging(options.pretty_logging);
+    milestones.say(&format!("reagent {} ({}), starting", release::VERSION, release::ARCH));
+    log::debug!("arguments: {:?}", std::env::args().skip(1).collect::<Vec<_>>());
+    options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    create_directories(&options);
+    let loaded = match flock::load(&options.config, &options.agent_dir) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            log::error!("{error}");
+            return if options.pretty_logging { fatal(&error.to_string()) } else { 1 };
+        }
+    };
+    let ended = start(options, loaded, milestones);
+    drop(lock);
+    if let Some(line) = ended.line {
+        console::write_if_ready(std::io::stdout(), format!("{line}\n").as_bytes());
+    }
+    ended.code
+}
+
+fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
+    let Loaded { flock, mut file, notices } = loaded;
+    for notice in notices.into_iter().chain(file.protect()) {
+        log::log!(notice.level, "{}", notice.text);
+    }
+    if let Err(error) = file.save(&flock) {
+        log::warn!("the device file is not updated: {error}");
+    }
+    let free = options.database.parent().and_then(|folder| disk::space(folder).ok()).map(|space| space.available);
+    let time_floor = time_floor(&options);
+    let (store, error) = Store::open(&options.database, clock::wall(), free);
+    if let Some(error) = error {
+        log::error!("{}: {error}; working without it, in memory", options.database.display());
+    }
+    let docker = Docker::from_env().unwrap_or_else(|error| {
+        log::error!("{error}; the default socket is used");
+        let address = Address::from_setting("", "").expect("no setting means the default socket");
+        Docker::at(address)
+    });
+    let environment = flock.environment(options.env.as_deref()).to_owned();
+    milestones.say(&match (options.offline, flock.device_endpoint_url.as_str()) {
+        (true, _) => "offline mode: not connecting".to_owned(),
+        (false, url) => format!("connecting to {url} as {}", flock.authid()),
+    });
+    let context = Context { options, docker, time_floor, environment };
+    let (ends, ended) = crossbeam_channel::bounded(1);
+    let on_exit = |exit| {
+        // Its end of the channel is gone with it, which ends the process.
+        if let Exit::Panicked(text) = exit {
+            log::error!("the state thread panicked: {text}");
+        }
+    };
+    let body = move || {
+        let channel = crossbeam_channel::bounded(INBOX);
+        let mut main_loop = MainLoop::start(context, store, flock, file, milestones, channel);
+        drop(ends.send(main_loop.run()));
+        main_loop.shut_down();
+    };
+    if let Err(error) = thread::spawn_with_stack("state", STATE_STACK, on_exit, body) {
+        log::error!("no thread for the agent's state: {error}");
+        return Ended { code: 1, line: None };
+    }
+    let how = ended.recv().unwrap_or(Ended { code: 1, line: None });
+    // The state thread now ends the others and drops its end of the channel. It is not waited for without end.
+    if ended.recv_timeout(SHUTDOWN) == Err(RecvTimeoutError::Timeout) {
+        log::warn!("the shutdown took longer than {} s", SHUTDOWN.as_secs());
+    }
+    how
+}
+
+/// Says why on standard error, which the service journal shows.
+fn fatal(text: &str) -> u8 {
+    console::write_if_ready(std::io::stderr(), format!("reagent: {text}\n").as_bytes());
+    1
+}
+
+/// The agent's directories (storage chapter 7.1). None of them is worth staying off line for.
+fn create_directories(options: &Options) {
+    let apps = &options.apps_dir;
+    let folders = [
+        apps.clone(),
+        apps.join("build"),
+        apps.join("compose"),
+        apps.join("shared"),
+        options.agent_dir.join("downloads"),
+    ];
+    for folder in folders {
+        if let Err(error) = files::create_directory(&folder, 0o755) {
+            log::error!("the directory {} cannot be created: {error}", folder.display());
+        }
+    }
+}
+
+/// The newest time that is known for certain: boards without a clock start in 1970 (X4).
+fn time_floor(options: &Options) -> Wall {
+    let modified = |path: &Path| Some(Wall::from(path.metadata().ok()?.modified().ok()?));
+    [modified(&options.database), modified(&options.log_file)].into_iter().flatten().fold(release::date(), Wall::max)
+}

@@ -1,0 +1,255 @@
+//! The threads around the state thread: how they are started, and started again after a panic.
+
+use super::inbox::{Edge, Message};
+use crate::args::Options;
+use crate::clock::{self, Wall};
+use crate::docker::{self, Docker};
+use crate::domain::config::Device;
+use crate::flock::Flock;
+use crate::logs::{self, Outflow};
+use crate::secret::Secret;
+use crate::wamp::{self, ClientCertificate, Declaration, Phase, Testament};
+use crate::{jobs, rpc, signals};
+use crossbeam_channel::Sender;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+/// What the edges are started with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The command line.
+    pub options: Options,
+    /// The container engine.
+    pub docker: Docker,
+    /// No certificate is checked at an earlier time.
+    pub time_floor: Wall,
+    /// The environment in force.
+    pub environment: String,
+}
+
+/// The handles. One that is `None` could not be started, or is about to be started again.
+#[derive(Debug)]
+pub struct Edges {
+    context: Context,
+    inbox: Sender<Message>,
+    /// The session.
+    pub wamp: Option<wamp::Handle>,
+    /// The engine's events.
+    pub events: Option<docker::events::Handle>,
+    /// The log hub.
+    pub logs: Option<logs::Handle>,
+    /// The workers.
+    pub jobs: Option<jobs::Handle>,
+    signals: Option<signals::Watch>,
+    /// Takes the bulk lane of each new session thread to the log hub.
+    lane: Option<Sender<wamp::Bulk>>,
+    restarts: BTreeMap<u8, Duration>,
+}
+
+/// The order in which edges are started: the log hub before the workers, which feed it.
+const ORDER: [Edge; 5] = [Edge::Signals, Edge::Logs, Edge::Jobs, Edge::Docker, Edge::Wamp];
+
+impl Edges {
+    /// Starts everything that the options ask for. What cannot be started is logged and tried again.
+    pub fn start(context: Context, inbox: Sender<Message>, flock: &Flock) -> Edges {
+        let mut edges = Edges {
+            context,
+            inbox,
+            wamp: None,
+            events: None,
+            logs: None,
+            jobs: None,
+            signals: None,
+            lane: None,
+            restarts: BTreeMap::new(),
+        };
+        for edge in ORDER {
+            edges.start_one(edge, flock);
+        }
+        edges
+    }
+
+    /// Plans to start an edge again.
+    pub fn restart_at(&mut self, edge: Edge, at: Duration) {
+        self.restarts.insert(edge as u8, at);
+    }
+
+    /// When the next edge is to be started again.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.restarts.values().min().copied()
+    }
+
+    /// Starts the edges that are due again; says which.
+    pub fn restart_due(&mut self, now: Duration, flock: &Flock) -> Vec<Edge> {
+        let due: Vec<Edge> =
+            ORDER.into_iter().filter(|edge| self.restarts.get(&(*edge as u8)).is_some_and(|at| *at <= now)).collect();
+        for edge in &due {
+            self.restarts.remove(&(*edge as u8));
+            self.start_one(*edge, flock);
+        }
+        due
+    }
+
+    fn start_one(&mut self, edge: Edge, flock: &Flock) {
+        let result = match edge {
+            Edge::Signals => self.start_signals(),
+            Edge::Logs => self.start_logs(flock),
+            Edge::Jobs => self.start_jobs(flock),
+            Edge::Docker => self.start_events(),
+            Edge::Wamp if self.context.options.offline => Ok(()),
+            Edge::Wamp => self.start_wamp(flock),
+        };
+        if let Err(error) = result {
+            log::error!("{edge:?} cannot be started: {error}");
+            self.restart_at(edge, clock::mono() + Duration::from_secs(10));
+        }
+    }
+
+    fn on_exit(&self, edge: Edge) -> impl Fn(crate::thread::Exit) + Send + Sync + 'static {
+        let inbox = self.inbox.clone();
+        move |exit| {
+            // Without a receiver the process is ending.
+            drop(inbox.send(Message::Ended(edge, exit)));
+        }
+    }
+
+    fn start_signals(&mut self) -> io::Result<()> {
+        let inbox = self.inbox.clone();
+        let on_signal = move |signal: signals::Signal| drop(inbox.send(Message::Signal(signal.number)));
+        self.signals = Some(signals::watch(on_signal, self.on_exit(Edge::Signals))?);
+        Ok(())
+    }
+
+    fn start_wamp(&mut self, flock: &Flock) -> io::Result<()> {
+        let settings = settings(&self.context, flock);
+        let handle = wamp::spawn(settings, self.inbox.clone(), Message::Wamp, self.on_exit(Edge::Wamp))?;
+        for (entry, phase) in declarations(&flock.serial_number) {
+            handle.send(wamp::Command::Declare { entry, phase });
+        }
+        self.wamp = Some(handle);
+        self.hand_over_lane();
+        Ok(())
+    }
+
+    fn start_events(&mut self) -> io::Result<()> {
+        self.events = Some(docker::events::spawn(
+            &self.context.docker,
+            self.inbox.clone(),
+            Message::Docker,
+            self.on_exit(Edge::Docker),
+        )?);
+        Ok(())
+    }
+
+    fn start_logs(&mut self, flock: &Flock) -> io::Result<()> {
+        // The hub is started before the session; it gets the lane as soon as there is one, and until then nobody listens.
+        let (lanes, lane) = crossbeam_channel::bounded::<wamp::Bulk>(4);
+        self.lane = Some(lanes);
+        let mut bulk: Option<wamp::Bulk> = None;
+        let publish = move |publication: logs::Publication| {
+            if let Some(newer) = lane.try_iter().last() {
+                bulk = Some(newer);
+            }
+            let Some(bulk) = &bulk else { return Outflow::Free };
+            bulk.publish(publication.topic, vec![publication.payload], publication.droppable);
+            if bulk.is_crowded() { Outflow::Crowded } else { Outflow::Free }
+        };
+        let source = logs::source::of_engine(self.context.docker.clone());
+        let serial = &flock.serial_number;
+        self.logs =
+            Some(logs::spawn(serial, source, publish, self.inbox.clone(), Message::Logs, self.on_exit(Edge::Logs))?);
+        self.hand_over_lane();
+        Ok(())
+    }
+
+    fn hand_over_lane(&self) {
+        if let (Some(wamp), Some(lane)) = (&self.wamp, &self.lane) {
+            // Four lanes fit; the hub takes the newest with its next publication.
+            drop(lane.try_send(wamp.bulk()));
+        }
+    }
+
+    fn start_jobs(&mut self, flock: &Flock) -> io::Result<()> {
+        let Some(logs) = &self.logs else { return Err(io::Error::other("the log hub is not there yet")) };
+        let options = &self.context.options;
+        let update_base = if flock.update_url.is_empty() { &options.remote_update_url } else { &flock.update_url };
+        let settings = jobs::Settings {
+            docker: self.context.docker.clone(),
+            apps_dir: options.apps_dir.clone(),
+            agent_dir: options.agent_dir.clone(),
+            data_root: None,
+            device_env: self.context.environment.clone(),
+            update_base: update_base.clone(),
+            serial: flock.serial_number.clone(),
+            feed: logs.feed(),
+            time_floor: self.context.time_floor,
+        };
+        self.jobs = Some(jobs::spawn(settings, self.inbox.clone(), Message::Jobs, self.on_exit(Edge::Jobs))?);
+        Ok(())
+    }
+
+    /// The identity has changed: the next dial uses the new one.
+    pub fn reconfigure(&self, flock: &Flock) {
+        if let Some(wamp) = &self.wamp {
+            wamp.send(wamp::Command::Configure(settings(&self.context, flock)));
+        }
+    }
+}
+
+/// What is registered and subscribed on every session (wire chapter 3.2, 6.2).
+fn declarations(serial: &str) -> Vec<(Declaration, Phase)> {
+    let procedure = |row: &rpc::Procedure| Declaration::Procedure(format!("re.mgmt.{serial}.{}", row.name));
+    let topics = ["wamp.subscription.on_create", "wamp.subscription.on_delete"];
+    let subscriptions = topics.into_iter().map(|topic| Declaration::Subscription(topic.to_owned()));
+    rpc::PROCEDURES.iter().map(procedure).chain(subscriptions).map(|entry| (entry, Phase::Open)).collect()
+}
+
+/// Who the session is and how it connects.
+fn settings(context: &Context, flock: &Flock) -> wamp::Settings {
+    let payload =
+        json!({"swarm_key": flock.swarm_key, "device_key": flock.device_key, "serial_number": flock.serial_number});
+    let options = &context.options;
+    wamp::Settings {
+        url: flock.device_endpoint_url.clone(),
+        realm: "realm1".to_owned(),
+        authid: flock.authid(),
+        secret: flock.secret.clone(),
+        client_certificate: (!flock.authentication_certificate.is_empty()).then(|| ClientCertificate {
+            certificate: flock.authentication_certificate.reveal().to_owned(),
+            key: flock.authentication_key.clone(),
+        }),
+        claim: format!("re.mgmt.{}.wamp_connection_established", flock.serial_number),
+        testament: Some(Testament {
+            topic: "reswarm.api.testament_device".to_owned(),
+            payload: payload.as_object().cloned().unwrap_or_default(),
+        }),
+        connect_timeout: options.connect_timeout.unwrap_or_default(),
+        response_timeout: options.reply_timeout,
+        ping_interval: options.ping_interval.unwrap_or_default(),
+        time_floor: context.time_floor,
+    }
+}
+
+/// The core's view of the device.
+pub fn device(context: &Context, flock: &Flock) -> Device {
+    Device {
+        name: flock.name.clone(),
+        secret: Secret::new(flock.secret.reveal()),
+        swarm_key: flock.swarm_key,
+        device_key: flock.device_key,
+        swarm_name: flock.swarm_name.clone(),
+        swarm_owner_name: flock.swarm_owner_name.clone(),
+        serial: flock.serial_number.clone(),
+        endpoint: flock.device_endpoint_url.clone(),
+        environment: context.environment.clone(),
+        registry: flock.docker_registry_url.clone(),
+        repository: flock.docker_main_repository.clone(),
+        appliance_domain: flock.appliance_domain.clone(),
+        arch: crate::release::ARCH.to_owned(),
+        version: crate::release::VERSION.to_owned(),
+        base_url: None,
+        credential_key: None,
+    }
+}

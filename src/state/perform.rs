@@ -1,0 +1,97 @@
+//! Effects of the core, handed to the threads that act: one short arm per kind. Nothing here blocks.
+
+use super::edges::Edges;
+use crate::domain::message::{Effect, Level, LogCommand};
+use crate::{logs, wamp};
+use serde_json::json;
+
+/// What is left for the main loop, because it concerns what that owns.
+#[derive(Debug, PartialEq)]
+pub enum Own {
+    /// Write what the backend said to the `.flock`.
+    Metadata(crate::domain::message::Metadata),
+    /// Keep a copy of the `.flock`.
+    KeepFlock,
+    /// End the process.
+    Exit {
+        /// Exit code.
+        code: u8,
+        /// Line for stdout.
+        line: Option<String>,
+    },
+}
+
+/// Performs an effect that was committed before; returns what the main loop does itself.
+pub fn perform(edges: &Edges, effect: Effect) -> Option<Own> {
+    match effect {
+        Effect::Persist(_) => {}
+        Effect::Call { call, uri, args, timeout } => {
+            send(edges, wamp::Command::Call { id: call, uri, args, kwargs: wamp::Map::new(), timeout });
+        }
+        Effect::Publish { topic, args } => {
+            send(edges, wamp::Command::Publish { topic, args, kwargs: wamp::Map::new(), acknowledge: None });
+        }
+        Effect::Yield { generation, request, args, kwargs } => {
+            send(edges, wamp::Command::Yield { generation, request, args, kwargs });
+        }
+        Effect::Fail { generation, request, text } => {
+            let (uri, args) = ("wamp.error.canceled".to_owned(), vec![json!({"error": text})]);
+            send(edges, wamp::Command::Fail { generation, request, uri, args });
+        }
+        Effect::Open { generation } => send(edges, wamp::Command::Open { generation }),
+        Effect::Redial { reason } => send(edges, wamp::Command::Redial { reason }),
+        Effect::Abort { generation, reason } => send(edges, wamp::Command::Abort { generation, reason }),
+        Effect::Start { job, spec } => {
+            if let Some(jobs) = &edges.jobs {
+                jobs.start(job, spec);
+            }
+        }
+        Effect::Cancel { job } => {
+            if let Some(jobs) = &edges.jobs {
+                jobs.cancel(job);
+            }
+        }
+        Effect::Logs(command) => {
+            if let Some(logs) = &edges.logs {
+                logs.send(of_log_command(command));
+            }
+        }
+        Effect::Note { level, text } => log::log!(of_level(level), "{text}"),
+        Effect::Metadata(metadata) => return Some(Own::Metadata(metadata)),
+        Effect::KeepFlock => return Some(Own::KeepFlock),
+        Effect::Exit { code, line } => return Some(Own::Exit { code, line }),
+    }
+    None
+}
+
+fn send(edges: &Edges, command: wamp::Command) {
+    if let Some(wamp) = &edges.wamp {
+        wamp.send(command);
+    }
+}
+
+fn of_level(level: Level) -> log::Level {
+    match level {
+        Level::Debug => log::Level::Debug,
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+    }
+}
+
+fn of_log_command(command: LogCommand) -> logs::Command {
+    match command {
+        LogCommand::Follow { container } => logs::Command::Follow { container },
+        LogCommand::Unfollow { container } => logs::Command::Unfollow { container },
+        LogCommand::Forget { container } => logs::Command::Forget { container },
+        LogCommand::Say { container, text } => logs::Command::Say { container, text },
+        LogCommand::ClearRemote { container } => logs::Command::ClearRemote { container },
+        LogCommand::ClearHistory { container } => logs::Command::ClearHistory { container },
+        LogCommand::Restore { container, lines } => logs::Command::Restore { container, lines },
+        LogCommand::Session { up } => logs::Command::Session { up },
+        LogCommand::SubscriptionCreated { args } => logs::Command::SubscriptionCreated { args },
+        LogCommand::SubscriptionDeleted { args } => logs::Command::SubscriptionDeleted { args },
+        LogCommand::Matched { container, answer } => logs::Command::Matched { container, answer },
+        LogCommand::History { container, token } => logs::Command::History { container, token },
+    }
+}
