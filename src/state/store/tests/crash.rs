@@ -18,7 +18,7 @@ impl Drop for Writer {
 }
 
 /// One turn: a request, the state that follows, its report, and a count, all of them with the same number.
-fn turn(number: u64) -> [Write; 4] {
+fn turn(number: u64) -> [Write; 5] {
     let version = number.to_string();
     let state = if number.is_multiple_of(2) { "RUNNING" } else { "STARTING" };
     let Write::AppState { app_key, stage, app_name, release_key, update_status, requested_state, at, .. } =
@@ -40,6 +40,7 @@ fn turn(number: u64) -> [Write; 4] {
             requested_state,
             at,
         },
+        Write::OutboxDelete { id: number - 1 },
         Write::OutboxPut {
             id: number,
             app_key: 1,
