@@ -23,13 +23,14 @@ const LESSONS: &str = "c1 c2 c3 c4 c5 c6 c7 c8 c9 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10
 const COVERED: &str = "c1 c2 c3 c4 c5 c6 c7 c9 s1 s4 s5 s6 s7 s8 s9 s10 d1 d2 d4 d5 d6 p1 p2 x1 x2 x4";
 
 /// What a line of `targets` is built as (decision 15).
-const TARGETS: [(&str, &str); 7] = [
+const TARGETS: [(&str, &str); 8] = [
     ("linux/amd64", "x86_64-unknown-linux-musl"),
     ("linux/arm64", "aarch64-unknown-linux-musl"),
     ("linux/arm/7", "armv7-unknown-linux-musleabihf"),
     ("linux/arm/6", "arm-unknown-linux-musleabi"),
     ("linux/arm/5", "armv5te-unknown-linux-musleabi"),
     ("windows/amd64", "x86_64-pc-windows-gnu"),
+    ("darwin/amd64", "x86_64-apple-darwin"),
     ("darwin/arm64", "aarch64-apple-darwin"),
 ];
 
@@ -110,10 +111,16 @@ fn shipped_sources() -> Vec<Source> {
             None if source.path == "src/lib.rs" || source.path == "src/main.rs" => "src".to_owned(),
             None => source.path.trim_end_matches(".rs").to_owned(),
         };
-        let declared = source.text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| rest.lines().next());
+        let declared = source
+            .text
+            .split("#[cfg(test)]\n")
+            .skip(1)
+            .filter_map(|rest| rest.lines().find(|line| !line.trim().starts_with("#[")));
         for line in declared {
-            let module = line.trim().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-            if let Some(name) = module.strip_prefix("mod ").and_then(|name| name.strip_suffix(';')) {
+            // `mod`, also behind a visibility.
+            if let Some((_, module)) = line.split_once("mod ")
+                && let Some(name) = module.strip_suffix(';')
+            {
                 tests.push(format!("{folder}/{name}.rs"));
                 tests.push(format!("{folder}/{name}/"));
             }
@@ -200,10 +207,12 @@ fn the_core_and_the_protocols_do_no_io() {
     let shipped = sources.iter().flat_map(|source| source.shipped().map(move |(n, code)| (source, n, code)));
     let io = ["std::fs", "std::net", "std::thread", "std::process", "Instant", "crossbeam", "crossbeam_channel"];
     forbid("IO in a pure file", shipped, |code| {
-        io.iter().any(|word| has_word(code, word))
+        // An address is a value like any other.
+        let code = code.replace("std::net::IpAddr", "");
+        io.iter().any(|word| has_word(&code, word))
             || ["log::debug!", "log::info!", "log::warn!", "log::error!", "log::trace!", "println!", "eprintln!"]
                 .iter()
-                .any(|call| has_word(code, call))
+                .any(|call| has_word(&code, call))
     });
 }
 

@@ -1,6 +1,6 @@
 //! `make run`: the local cloud, a registry, the agent and an app, and what happens between them, as it happens.
 //!
-//! `demo [--seconds N] [--plain] [--agent FILE]`. Ends on Ctrl-C, on SIGTERM, when its reader goes away, or N seconds after
+//! `demo [--seconds N] [--plain] [--agent FILE]`. Ends on Ctrl-C, on SIGTERM, with its terminal, when its reader goes away, or N seconds after
 //! the app has answered; then everything that it has started is gone. An agent that was killed is started again, as the
 //! service manager of a device does.
 
@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, select};
 use parts::{Agent, Engine, Registry};
 use reagent::{clock, release};
 use screen::{Kind, Screen};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut screen = Screen::new(flags.plain);
-    let signals = match Signals::new([SIGINT, SIGTERM]) {
+    let signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("demo: {error}");
@@ -108,8 +108,8 @@ struct Demo {
     agent: Agent,
     cloud: Cloud,
     engine: Engine,
-    // These two end by being dropped.
-    _registry: Registry,
+    /// Ends by being dropped.
+    registry: Registry,
     folder: TempDir,
     app: WantedApp,
     binary: PathBuf,
@@ -141,7 +141,7 @@ impl Demo {
         let agent = Agent::start(&binary, folder.path())?;
         let text = format!("agent {}, process {}, files in {}", release::VERSION, agent.pid(), folder.path().display());
         screen.line(Kind::Setup, &text);
-        Ok(Demo { agent, cloud, engine, _registry: registry, folder, app, binary, story: Story::default() })
+        Ok(Demo { agent, cloud, engine, registry, folder, app, binary, story: Story::default() })
     }
 
     fn show(&mut self, seconds: Option<u64>, screen: &mut Screen, end: &mut End) -> Result<(), String> {
@@ -229,7 +229,7 @@ impl Demo {
     }
 
     /// The app is uninstalled by the agent, the agent ends; what they leave is removed by force, and said.
-    fn tidy_up(&mut self, screen: &mut Screen) {
+    fn tidy_up(mut self, screen: &mut Screen) {
         screen.line(Kind::Setup, "ending: the cloud asks for the app to be uninstalled");
         let mark = self.cloud.backend.mark();
         let mut seen = mark;
@@ -240,17 +240,23 @@ impl Demo {
         while asked && self.story.state != "UNINSTALLED" && self.agent.ended().is_none() && clock::mono() < deadline {
             self.next(&mut seen, &logs, screen);
         }
-        match self.agent.stop(Duration::from_secs(12)) {
+        let Demo { mut agent, cloud, engine, registry, folder, .. } = self;
+        match agent.stop(Duration::from_secs(12)) {
             Some(status) => screen.line(Kind::Setup, &format!("the agent has ended ({status})")),
             None => screen.line(Kind::Error, "the agent does not end on SIGTERM, it is killed"),
         }
-        let (containers, images) = self.engine.leftovers();
+        drop(agent);
+        let (containers, images) = engine.leftovers();
         for left in containers.iter().chain(&images) {
-            screen.line(Kind::Error, &format!("the agent has left {left}"));
+            screen.line(Kind::Error, &format!("the agent has left {left}, it is removed"));
         }
-        self.engine.clear();
-        if self.engine.leftovers() == (Vec::new(), Vec::new()) {
+        engine.clear();
+        let rest = engine.leftovers();
+        drop((cloud, registry, engine, folder));
+        if rest == (Vec::new(), Vec::new()) {
             screen.line(Kind::Setup, "no container, image, process or file of this demonstration is left");
+        } else {
+            screen.line(Kind::Error, &format!("could not be removed: {rest:?}"));
         }
     }
 
