@@ -110,10 +110,10 @@ fn assert_nothing_is_left(docker: &Docker, lines: &[String]) {
     assert!(std::net::TcpStream::connect(registry).is_err(), "the registry still runs");
 }
 
-/// One test for both ends: two agents on one engine would remove each other's apps.
+/// One test for both ends: each of them takes its time.
 #[test]
 fn the_demonstration_shows_what_happens_and_leaves_nothing_behind() {
-    let mut docker = Docker::shared();
+    let mut docker = Docker::for_agent();
     docker.own_containers("prod_501_demo");
 
     let (status, lines) = Running::start(&["--plain", "--seconds", "2"]).finish();
