@@ -47,7 +47,7 @@ use std::time::Duration;
 use timers::{Timer, Timers};
 
 /// How long the end of the agent waits for its jobs.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// The agent.
 #[derive(Debug, Clone)]
