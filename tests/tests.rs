@@ -5,6 +5,8 @@
 /// The local cloud, and the tests that judge its router by Crossbar.
 #[path = "cloud/mod.rs"]
 mod cloud;
+/// The job workers against the fake Docker daemon.
+mod jobs;
 /// The real parts: Docker Engine, registry, Crossbar, and the scenarios against them.
 mod real;
 /// What several modules need: temporary folder, wait with a limit, the real binary, the fake Docker daemon.
