@@ -1,0 +1,3 @@
+//! The core against the world of [`super::testing`], by topic.
+
+mod actions;
