@@ -208,7 +208,7 @@ fn s3_the_newest_of_many_requests_in_mid_transition_wins() {
     device.offer(&app);
     device.engine.fault("POST /containers/create", Fault::Hang);
     device.request(&app, "STARTING");
-    device.engine.wait_for_request("POST /containers/create", 2);
+    device.engine.wait_for_request("POST /containers/create", 1);
     let mark = device.cloud.backend.mark();
     for target in ["PRESENT", "RUNNING", "PRESENT", "RUNNING", "PRESENT"] {
         device.cloud.backend.request_app_state(&app.clone().current("STARTING").target(target)).unwrap();

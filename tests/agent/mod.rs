@@ -24,6 +24,7 @@ use crate::util::docker_daemon::{DockerDaemon, Pull};
 use crate::util::{Agent, Options};
 use crossbeam_channel::Receiver;
 use reagent::release;
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -145,8 +146,14 @@ impl Device {
         let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the database is there");
         conn.busy_timeout(LIMIT).expect("a timeout can be set");
         let mut statement = conn.prepare(query).expect("the query is right");
-        let rows = statement.query_map([], |row| row.get::<_, Option<String>>(0)).expect("the query runs");
-        rows.map(|row| row.expect("a row is read").unwrap_or_default()).collect()
+        let text = |value: SqlValue| match value {
+            SqlValue::Null => String::new(),
+            SqlValue::Integer(number) => number.to_string(),
+            SqlValue::Text(text) => text,
+            odd => format!("{odd:?}"),
+        };
+        let rows = statement.query_map([], |row| row.get(0).map(text)).expect("the query runs");
+        rows.map(|row| row.expect("a row is read")).collect()
     }
 
     /// The apps of the database with their states, as `key:state`.

@@ -52,6 +52,7 @@ fn it_is_configuring_then_connected_by_the_recorded_calls_in_the_recorded_order(
     for (own, golden) in own.iter().zip(&golden) {
         assert_eq!(own, golden);
     }
+    device.cloud.backend.wait_for_status(LIMIT, 0, "CONNECTED");
     assert_eq!(device.cloud.backend.statuses(), ["CONFIGURING", "CONNECTED"]);
     let session = device.cloud.router.sessions(&device.authid())[0];
     let testament = sent.iter().find(|message| message[3] == "wamp.session.add_testament").unwrap();

@@ -247,4 +247,10 @@ fn results_have_the_documented_shapes() {
     assert_eq!(keys, ["OSVersion", "arch", "canUpdate", "os", "serialNumber", "tunnelCapable", "variant", "version"]);
     assert_eq!((&metadata[0]["version"], &metadata[0]["canUpdate"]), (&json!(reagent::release::VERSION), &json!(true)));
     assert!(device.call("prune_images", vec![]).unwrap().args.is_empty());
+    assert_eq!(device.engine.images().len(), 1, "the image of a running app is in use");
+    device.engine.add_image("unused:1");
+    let report = device.call("prune_images", vec![json!({"all": true})]).unwrap().args;
+    assert!(report.len() == 1 && report[0].is_string(), "{report:?}");
+    assert_eq!(device.engine.images(), [Device::image(&app(501, "demo"), "1.0.0")]);
+    device.engine.wait_for_status("prod_501_demo", "running");
 }

@@ -219,12 +219,6 @@ impl DockerDaemon {
         self.wait(route, |inner| inner.requests.iter().skip(before).find(|asked| matches(route, asked)).cloned())
     }
 
-    /// Waits until there were `count` requests in all.
-    #[track_caller]
-    pub fn wait_for_requests(&self, count: usize) {
-        self.wait(&format!("{count} requests"), |inner| (inner.requests.len() >= count).then_some(()));
-    }
-
     /// Puts an image on the device.
     pub fn add_image(&self, reference: &str) {
         self.shared.change(|inner| inner.model.add_image(reference));
