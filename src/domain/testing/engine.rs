@@ -2,7 +2,7 @@
 
 use crate::domain::job::{Container, ContainerEvent, JobSpec, Observation, Outcome};
 use crate::domain::ports::Protocol;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The engine.
@@ -24,8 +24,6 @@ pub(in crate::domain) struct Engine {
     pub bound: BTreeSet<u16>,
     /// Events do not arrive.
     pub mute: bool,
-    /// Claims of reports that were not true when they were stored.
-    pub untrue: Vec<String>,
     events: Vec<ContainerEvent>,
     runs: u64,
 }
@@ -158,21 +156,5 @@ impl Engine {
             self.events.push(ContainerEvent { action: "die".to_owned(), name });
         }
         Outcome::Done
-    }
-
-    /// Compares what a report says with what is; only what can be told apart.
-    pub fn check_truth(&mut self, payload: &Value) {
-        let state = payload["state"].as_str().unwrap_or_default();
-        let name = super::container(payload["app_key"].as_u64().unwrap_or_default());
-        let (there, runs) = (self.containers.contains_key(&name), self.is_running(&name));
-        // A container may have ended since; then it is still there.
-        let true_now = match state {
-            "RUNNING" => there,
-            "PRESENT" | "UNINSTALLED" => !runs,
-            _ => true,
-        };
-        if !true_now {
-            self.untrue.push(format!("{name} is not {state}: {:?}", self.containers.get(&name)));
-        }
     }
 }
