@@ -124,7 +124,11 @@ impl Engine {
         if !self.images.contains(&launch.image) {
             return Outcome::ImageMissing;
         }
-        let taken: Vec<_> = launch.bindings.iter().copied().filter(|b| self.bound.contains(&b.host_port)).collect();
+        let others =
+            self.containers.values().filter(|other| other.name != launch.container && other.status == "running");
+        let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|(_, _, port)| *port).collect();
+        let is_bound = |port| self.bound.contains(&port) || bound.contains(&port);
+        let taken: Vec<_> = launch.bindings.iter().copied().filter(|binding| is_bound(binding.host_port)).collect();
         if taken.iter().any(|binding| binding.fresh) {
             return Outcome::PortsTaken(taken.into_iter().filter(|binding| binding.fresh).collect());
         }

@@ -126,8 +126,8 @@ fn check(world: &World) -> Result<(), String> {
         if steps != waits {
             return Err(format!("{id} waits for {waits:?}, its jobs are {steps:?}"));
         }
-        if jobs(state, |job| *job == Job::Look(*id)).len() > 1 {
-            return Err(format!("{id} is looked at twice"));
+        if app.look.is_some_and(|look| !state.jobs.contains_key(&look)) {
+            return Err(format!("{id} waits for a look that nobody takes"));
         }
     }
     for key in 1..=APPS {
@@ -136,10 +136,18 @@ fn check(world: &World) -> Result<(), String> {
             return Err(format!("{of_it} jobs work on {}: {:?}", container(key), world.jobs));
         }
     }
-    let mut ports = BTreeSet::new();
-    for (name, container) in &world.engine.containers {
-        if let Some(twice) = container.bindings.iter().find(|(_, _, port)| !ports.insert(*port)) {
-            return Err(format!("port {twice:?} of {name} was given twice: {:?}", world.engine.containers));
+    let starts =
+        world.jobs.values().filter_map(|spec| if let JobSpec::Start(launch) = spec { Some(launch) } else { None });
+    let starts =
+        starts.map(|launch| (&launch.container, launch.bindings.iter().map(|binding| binding.host_port).collect()));
+    let running = world.engine.containers.iter().filter(|(_, container)| container.status == "running");
+    let running =
+        running.map(|(name, container)| (name, container.bindings.iter().map(|(_, _, port)| *port).collect()));
+    let given: Vec<(&String, BTreeSet<u16>)> = running.chain(starts).collect();
+    for (one, (name, ports)) in given.iter().enumerate() {
+        if let Some((other, _)) = given[..one].iter().find(|(other, of_it)| other != name && !of_it.is_disjoint(ports))
+        {
+            return Err(format!("{name} and {other} have a port in common: {given:?}"));
         }
     }
     match () {
@@ -192,7 +200,11 @@ fn heal(world: &mut World) -> Result<(), String> {
         let right = match target {
             "RUNNING" => is == "RUNNING" && runs && told == "RUNNING",
             "PRESENT" => is == "PRESENT" && !world.engine.containers.contains_key(&name) && told == "PRESENT",
-            gone => is == "gone" && !world.engine.containers.contains_key(&name) && told == gone,
+            // What is uninstalled is removed too: nothing is reported then.
+            gone => {
+                let is_told = told == gone || (gone, told) == ("REMOVED", "UNINSTALLED");
+                is == "gone" && !world.engine.containers.contains_key(&name) && is_told
+            }
         };
         if !right {
             return Err(format!(
