@@ -39,6 +39,9 @@ pub(super) enum Kill {
     AfterCommit,
 }
 
+/// What the caller of a procedure gets: positional and named results, or a text.
+pub(super) type Answer = Result<(Vec<Value>, Map<String, Value>), String>;
+
 /// For a failure's report; formatted only then.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read by Debug alone")]
@@ -71,7 +74,7 @@ pub(super) struct World {
     /// Notes of the agent's log.
     pub notes: Vec<(Level, String)>,
     /// Answers to invocations.
-    pub answers: Vec<(u64, Result<(Vec<Value>, Map<String, Value>), String>)>,
+    pub answers: Vec<(u64, Answer)>,
     /// Every event, for a failure's report.
     pub history: VecDeque<Happened>,
     /// The session, if there is one.
@@ -435,7 +438,7 @@ impl World {
     }
 
     /// The answer to an invocation.
-    pub fn answer_to(&self, request: u64) -> Option<&Result<(Vec<Value>, Map<String, Value>), String>> {
+    pub fn answer_to(&self, request: u64) -> Option<&Answer> {
         self.answers.iter().find(|(number, _)| *number == request).map(|(_, answer)| answer)
     }
 }

@@ -73,11 +73,12 @@ impl Engine {
             return Outcome::EngineGone("connection refused".to_owned());
         }
         let word = name(spec).unwrap_or_default();
-        if let Some((times, text)) = self.fails.get_mut(word.split(' ').next().unwrap_or_default()) {
-            if *times > 0 {
+        match self.fails.get_mut(word.split(' ').next().unwrap_or_default()) {
+            Some((times, text)) if *times > 0 => {
                 *times -= 1;
                 return Outcome::Failed((*text).to_owned());
             }
+            _ => {}
         }
         match spec {
             JobSpec::Observe { .. } => Outcome::Observed(Observation {

@@ -2,6 +2,7 @@
 //! hold after each step; when it is over, every app ends where it was wanted last.
 
 use super::super::job::{JobId, JobSpec, Outcome};
+use super::super::message::Event;
 use super::super::slot::{Slot, Wait};
 use super::super::testing::*;
 use super::super::{Job, State};
@@ -71,7 +72,8 @@ fn disturb(world: &mut World, dice: &mut Dice) {
 fn go_on(world: &mut World, dice: &mut Dice) {
     let jobs: Vec<JobId> = world.jobs.keys().copied().collect();
     if !world.inbox.is_empty() && (jobs.is_empty() || dice.roll(3) > 0) {
-        if let Some(event) = world.inbox.pop_front() {
+        let at = overtaking(world, dice);
+        if let Some(event) = world.inbox.remove(at) {
             world.step(event);
         }
     } else if !jobs.is_empty() {
@@ -84,10 +86,19 @@ fn go_on(world: &mut World, dice: &mut Dice) {
     }
 }
 
+/// Which event comes next: results of different workers may overtake each other, nothing else.
+fn overtaking(world: &World, dice: &mut Dice) -> usize {
+    let at = dice.roll(world.inbox.len() as u64) as usize;
+    match &world.inbox[at] {
+        Event::JobEnded { job, .. } if !world.inbox.contains(&Event::JobAccepted { job: *job }) => at,
+        _ => 0,
+    }
+}
+
 fn pass(world: &mut World) {
     if let Some(next) = world.state.deadline() {
         world.now = world.now.max(next);
-        world.step(super::super::message::Event::Tick);
+        world.step(Event::Tick);
     }
 }
 
@@ -243,7 +254,7 @@ fn run(seed: u64, steps: u32) {
 
 #[test]
 fn s2_s3_s7_whatever_happens_every_app_ends_in_the_state_that_was_asked_for_last() {
-    for seed in 1..=40 {
-        run(seed, 2_500);
+    for seed in 1..=50 {
+        run(seed, 2_000);
     }
 }
