@@ -9,10 +9,10 @@
 //!   status CONNECTED, token 42, list ...           calls                 start, pull x:1 ...   jobs of the engine
 //! ```
 
-use super::app::{AppKey, Stage};
+use super::app::{AppKey, AppState, Stage};
 use super::config::Device;
 use super::job::{ContainerEvent, JobId, JobSpec, Outcome};
-use super::message::{CallFailure, CallId, Effect, Event, Invocation, Level, LogCommand};
+use super::message::{CallFailure, CallId, Effect, Event, Invocation, Level, LogCommand, Record};
 use super::{Recorded, State};
 use crate::clock::{Now, Wall};
 use crate::secret::Secret;
@@ -39,6 +39,19 @@ pub(super) enum Kill {
     AfterCommit,
 }
 
+/// What the caller of a procedure gets: positional and named results, or a text.
+pub(super) type Answer = Result<(Vec<Value>, Map<String, Value>), String>;
+
+/// For a failure's report; formatted only then.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read by Debug alone")]
+pub(super) enum Happened {
+    /// An event was delivered.
+    Event(Duration, Event),
+    /// The agent was killed.
+    Killed(Duration),
+}
+
 /// Everything.
 pub(super) struct World {
     pub state: State,
@@ -61,13 +74,15 @@ pub(super) struct World {
     /// Notes of the agent's log.
     pub notes: Vec<(Level, String)>,
     /// Answers to invocations.
-    pub answers: Vec<(u64, Result<(Vec<Value>, Map<String, Value>), String>)>,
+    pub answers: Vec<(u64, Answer)>,
     /// Every event, for a failure's report.
-    pub history: VecDeque<String>,
+    pub history: VecDeque<Happened>,
     /// The session, if there is one.
     pub generation: Option<u64>,
     /// What the router refuses to register.
     pub refuses: Vec<String>,
+    /// Claims of reports that were not true when they were stored.
+    pub untrue: Vec<String>,
     sessions: u64,
     turns: u64,
     seed: u64,
@@ -116,6 +131,7 @@ impl World {
             history: VecDeque::new(),
             generation: None,
             refuses: Vec::new(),
+            untrue: Vec::new(),
             sessions: 0,
             turns: 0,
             seed: 7,
@@ -124,12 +140,12 @@ impl World {
         world
     }
 
-    /// An agent that is connected, with an engine, without apps.
+    /// An agent that is connected, with an engine, without apps; the second list has confirmed that.
     pub fn connected() -> World {
         let mut world = World::empty();
         world.engine_up();
         world.join();
-        world.settle();
+        world.pass(secs(31));
         world.trace.clear();
         world
     }
@@ -219,7 +235,7 @@ impl World {
         self.seed += 1;
         let recorded = self.tables.recorded();
         self.state = State::new(device(), recorded, self.seed, false, at(self.now));
-        self.history.push_back("=== kill -9".to_owned());
+        self.history.push_back(Happened::Killed(self.now));
     }
 
     // How it goes on.
@@ -253,7 +269,7 @@ impl World {
 
     /// One turn: the event, the transaction, then everything else.
     pub fn step(&mut self, event: Event) {
-        self.history.push_back(format!("{:?} {event:?}", self.now));
+        self.history.push_back(Happened::Event(self.now, event.clone()));
         if self.history.len() > 30 {
             self.history.pop_front();
         }
@@ -268,12 +284,12 @@ impl World {
         if kill == Some(Kill::BeforeCommit) {
             return self.crash();
         }
-        for effect in &effects {
-            if let Effect::Persist(record) = effect {
-                self.tables.apply(record);
-                self.trace_record(record);
-            }
-        }
+        let records: Vec<&Record> = effects
+            .iter()
+            .filter_map(|effect| if let Effect::Persist(record) = effect { Some(record) } else { None })
+            .collect();
+        records.iter().for_each(|record| self.check_truth(record));
+        records.iter().for_each(|record| self.tables.apply(record));
         if kill == Some(Kill::AfterCommit) {
             return self.crash();
         }
@@ -360,10 +376,28 @@ impl World {
         }
     }
 
-    fn trace_record(&mut self, record: &super::message::Record) {
-        if let super::message::Record::OutboxPut { payload, .. } = record {
-            self.engine.check_truth(payload);
+    /// Compares what a report says with what is, as far as that can be told apart.
+    fn check_truth(&mut self, record: &Record) {
+        let Record::OutboxPut { app, payload, .. } = record else { return };
+        let state = payload["state"].as_str().unwrap_or_default();
+        let container = self.engine.containers.get(&container(app.key));
+        let is_true = match state {
+            // It may have ended since; then it is still there.
+            "RUNNING" => container.is_some(),
+            // What was found in the middle of an update counts as present, whatever runs (table of 5.4).
+            "PRESENT" if self.tables.apps.get(app).is_some_and(|row| row.state == AppState::Updating) => true,
+            "PRESENT" | "REMOVED" | "UNINSTALLED" => container.is_none_or(|container| container.status != "running"),
+            _ => true,
+        };
+        if !is_true {
+            self.untrue.push(format!("{app} is not {state}: {container:?}"));
         }
+    }
+
+    /// Jumps to the next deadline and settles.
+    pub fn tick(&mut self) {
+        let next = self.state.deadline().expect("something is always due");
+        self.pass(next.saturating_sub(self.now));
     }
 
     fn trace_log(&mut self, command: LogCommand) {
@@ -389,8 +423,7 @@ impl World {
 
     /// The state reports so far.
     pub fn reports(&self) -> Vec<String> {
-        let is_report =
-            |line: &&String| line.split(' ').nth(1).is_some_and(|word| word.parse::<super::app::AppState>().is_ok());
+        let is_report = |line: &&String| line.split(' ').nth(1).is_some_and(|word| word.parse::<AppState>().is_ok());
         self.trace.iter().filter(is_report).cloned().collect()
     }
 
@@ -400,12 +433,12 @@ impl World {
     }
 
     /// The end of the history.
-    pub fn tail(&self) -> Vec<&String> {
+    pub fn tail(&self) -> Vec<&Happened> {
         self.history.iter().collect()
     }
 
     /// The answer to an invocation.
-    pub fn answer_to(&self, request: u64) -> Option<&Result<(Vec<Value>, Map<String, Value>), String>> {
+    pub fn answer_to(&self, request: u64) -> Option<&Answer> {
         self.answers.iter().find(|(number, _)| *number == request).map(|(_, answer)| answer)
     }
 }

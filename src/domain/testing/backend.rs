@@ -88,8 +88,21 @@ impl Backend {
         };
         if let ("report", Some(Ok(_))) = (word, &answer) {
             self.told.entry(number("app_key")).or_default().push(text("state"));
+            if text("updateStatus") == "pending_remote_confirmation" {
+                self.confirm(number("app_key"), number("release_key"));
+            }
         }
         (Some(line), answer)
+    }
+}
+
+impl Backend {
+    /// An update was done. Release 101 is version 2.0.0 and so on.
+    fn confirm(&mut self, key: u64, release: u64) {
+        if let Some(wanted) = self.wanted.get_mut(&id(key, "PROD")) {
+            wanted.insert("release_key".to_owned(), json!(release));
+            wanted.insert("present_version".to_owned(), json!(format!("{}.0.0", release - 99)));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::domain::job::{Container, ContainerEvent, JobSpec, Observation, Outcome};
 use crate::domain::ports::Protocol;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The engine.
@@ -24,8 +24,6 @@ pub(in crate::domain) struct Engine {
     pub bound: BTreeSet<u16>,
     /// Events do not arrive.
     pub mute: bool,
-    /// Claims of reports that were not true when they were stored.
-    pub untrue: Vec<String>,
     events: Vec<ContainerEvent>,
     runs: u64,
 }
@@ -75,11 +73,12 @@ impl Engine {
             return Outcome::EngineGone("connection refused".to_owned());
         }
         let word = name(spec).unwrap_or_default();
-        if let Some((times, text)) = self.fails.get_mut(word.split(' ').next().unwrap_or_default()) {
-            if *times > 0 {
+        match self.fails.get_mut(word.split(' ').next().unwrap_or_default()) {
+            Some((times, text)) if *times > 0 => {
                 *times -= 1;
                 return Outcome::Failed((*text).to_owned());
             }
+            _ => {}
         }
         match spec {
             JobSpec::Observe { .. } => Outcome::Observed(Observation {
@@ -126,7 +125,11 @@ impl Engine {
         if !self.images.contains(&launch.image) {
             return Outcome::ImageMissing;
         }
-        let taken: Vec<_> = launch.bindings.iter().copied().filter(|b| self.bound.contains(&b.host_port)).collect();
+        let others =
+            self.containers.values().filter(|other| other.name != launch.container && other.status == "running");
+        let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|(_, _, port)| *port).collect();
+        let is_bound = |port| self.bound.contains(&port) || bound.contains(&port);
+        let taken: Vec<_> = launch.bindings.iter().copied().filter(|binding| is_bound(binding.host_port)).collect();
         if taken.iter().any(|binding| binding.fresh) {
             return Outcome::PortsTaken(taken.into_iter().filter(|binding| binding.fresh).collect());
         }
@@ -158,21 +161,5 @@ impl Engine {
             self.events.push(ContainerEvent { action: "die".to_owned(), name });
         }
         Outcome::Done
-    }
-
-    /// Compares what a report says with what is; only what can be told apart.
-    pub fn check_truth(&mut self, payload: &Value) {
-        let state = payload["state"].as_str().unwrap_or_default();
-        let name = super::container(payload["app_key"].as_u64().unwrap_or_default());
-        let (there, runs) = (self.containers.contains_key(&name), self.is_running(&name));
-        // A container may have ended since; then it is still there.
-        let true_now = match state {
-            "RUNNING" => there,
-            "PRESENT" | "UNINSTALLED" => !runs,
-            _ => true,
-        };
-        if !true_now {
-            self.untrue.push(format!("{name} is not {state}: {:?}", self.containers.get(&name)));
-        }
     }
 }

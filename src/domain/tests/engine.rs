@@ -19,7 +19,7 @@ fn s10_without_an_engine_the_agent_is_online_and_remembers_what_is_asked() {
     world.settle();
     assert_eq!(world.reports().last().map(String::as_str), Some("1 RUNNING"));
     assert!(world.trace.contains(&"call status CONNECTED".to_owned()));
-    assert_eq!(world.engine.untrue, [] as [&str; 0]);
+    assert_eq!(world.untrue, [] as [&str; 0]);
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn a_report_that_the_backend_refuses_three_times_is_dropped() {
     let mut world = World::running();
     world.backend.answers.insert("report", Some(refusal()));
     world.exits(1, 1);
+    world.settle();
     world.request(1, "PRESENT", json!({}));
     world.pass(secs(60));
     let seen = world.reports();

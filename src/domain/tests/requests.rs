@@ -13,7 +13,7 @@ fn a_request_is_answered_and_stored_before_anything_is_done() {
     world.settle();
     assert_eq!(world.answer_to(call), Some(&Ok((vec![], object(json!({}))))));
     let row = &world.tables.requests[&prod(1)];
-    assert_eq!((row.requested_state, row.present_version.as_str()), (AppState::Running, "1.0.0"));
+    assert_eq!((row.requested_state, row.present_version.as_str()), (AppState::Running, ""));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn c6_a_reconnect_runs_the_same_sequence_and_reports_every_app_twice() {
     let mut expected = FIRST.to_vec();
     expected.insert(0, "log session false");
     expected.insert(9, "1 RUNNING");
-    expected.push("1 RUNNING");
+    expected.insert(9, "1 RUNNING");
     assert_eq!(sequence(&mut world), expected);
 }
 
