@@ -407,3 +407,32 @@ fn the_report_that_confirms_an_update_is_told_after_an_outage_before_the_latest_
     assert!(place("update_app_on_device") < place("get_requested_app_states"));
     assert_eq!(device.rows("SELECT version FROM AppStates"), ["2.0.0"]);
 }
+
+#[test]
+fn a_report_is_tried_again_while_the_backend_is_away_and_dropped_when_it_is_refused() {
+    use crate::cloud::backend::Answer;
+    let device = Device::online();
+    let app = app(501, "demo");
+    device.offer(&app);
+    let error = |uri: &str| Answer::Error(uri.to_owned(), vec![json!("not now")]);
+    device.cloud.backend.answer("update_app_on_device", error("wamp.error.no_such_procedure"));
+    device.cloud.backend.request_app_state(&app).unwrap();
+    device.engine.wait_for_status("prod_501_demo", "running");
+    device.cloud.backend.wait_for(LIMIT, "the first report, twice", |calls| {
+        (calls.iter().filter(|call| call.argument()["state"] == "STARTING").count() >= 2).then_some(())
+    });
+    device.cloud.backend.answer("update_app_on_device", Answer::Usual);
+    settle(&device);
+    let mut told = device.cloud.backend.reports(501);
+    told.dedup();
+    assert_eq!(told, ["STARTING", "DOWNLOADING", "PRESENT", "STARTING", "RUNNING"]);
+    device.cloud.backend.answer("update_app_on_device", error("wamp.error.runtime_error"));
+    device.cloud.backend.request_app_state(&device.cloud.backend.known(501, "PROD").target("PRESENT")).unwrap();
+    device.engine.wait_for_status("prod_501_demo", "absent");
+    device.cloud.backend.wait_for(LIMIT, "the next report follows", |calls| {
+        calls.iter().any(|call| call.argument()["state"] == "STOPPING").then_some(())
+    });
+    device.cloud.backend.answer("update_app_on_device", Answer::Usual);
+    settle(&device);
+    assert_eq!(device.recorded(), ["501:PRESENT"], "a refused report fails no transition");
+}
