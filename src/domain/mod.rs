@@ -36,6 +36,11 @@ pub mod sync;
 pub mod timers;
 pub mod transition;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use crate::clock::Now;
 use app::AppKey;
 use config::Device;
