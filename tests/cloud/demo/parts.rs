@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use reagent::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,8 @@ impl Engine {
         for line in self.docker(&left)?.lines() {
             if let Some((name, image)) = line.split_once(' ')
                 && containers.iter().any(|own| own == name)
+                // The registry ends with the process whose app it is.
+                && image.split('/').next().is_some_and(|registry| TcpStream::connect(registry).is_err())
             {
                 self.docker(&["rm", "-f", "-v", name])?;
                 // Gone already, or used by something else: both are none of our business.
