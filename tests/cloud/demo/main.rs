@@ -38,7 +38,10 @@ const USAGE: &str = "usage: demo [--seconds N] [--plain] [--agent FILE]";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often the port is tried, the process looked at, and the signals asked for.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long a connection to the app may take.
+const CONNECT: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 struct Flags {
@@ -212,7 +215,7 @@ impl Demo {
     /// The app's first page, once it runs and its port is known.
     fn visit(&self) -> Option<(String, String)> {
         let port = self.story.host_port.filter(|_| self.story.state == "RUNNING")?;
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TICK).ok()?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), CONNECT).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
