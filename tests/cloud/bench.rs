@@ -103,7 +103,7 @@ fn run(flags: &Flags, stop: &Stop) -> Result<Value, String> {
 
     let folder = TempDir::new("bench");
     // Also without apps: an agent that finds no engine does less.
-    let mut engine = if flags.apps { Some(Engine::ready(&folder)?) } else { None };
+    let mut engine = if flags.apps { Some(Engine::ready()?) } else { None };
     let mut starts = Vec::new();
     for n in 0..flags.starts {
         let cloud = start_cloud("127.0.0.1:5000")?;

@@ -124,7 +124,7 @@ impl Demo {
         screen.title("reagent: a device, its cloud and an app on this machine. Ctrl-C ends it and removes everything.");
         let binary = flags.agent.clone().map_or_else(|| parts::built_agent(None), Ok)?;
         let folder = TempDir::new("demo");
-        let mut engine = Engine::ready(&folder)?;
+        let mut engine = Engine::ready()?;
         let version = engine.docker(&["version", "--format", "{{.Server.Version}}"])?;
         let whose = if engine.is_ours() { "started for this demonstration" } else { "was running" };
         screen.line(Kind::Setup, &format!("Docker Engine {version} ({whose})"));
