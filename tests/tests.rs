@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stderr, reason = "a failing test says what it saw")]
 
+/// The whole agent: the real binary against the local cloud and the fake Docker daemon.
+mod agent;
 /// The local cloud, and the tests that judge its router by Crossbar.
 #[path = "cloud/mod.rs"]
 mod cloud;
