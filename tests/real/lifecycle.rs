@@ -1,0 +1,1 @@
+//! One app from its installation to its end, against Crossbar, Docker and the registry.
