@@ -43,6 +43,7 @@ pub fn run(options: Options) -> u8 {
     milestones.say(&format!("reagent {} ({}), starting", release::VERSION, release::ARCH));
     log::debug!("arguments: {:?}", std::env::args().skip(1).collect::<Vec<_>>());
     options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    mention_oddities(&options);
     create_directories(&options);
     let loaded = match flock::load(&options.config, &options.agent_dir) {
         Ok(loaded) => loaded,
@@ -107,6 +108,16 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
         log::warn!("the shutdown took longer than {} s", SHUTDOWN.as_secs());
     }
     how
+}
+
+/// Flags that do less than their user may expect.
+fn mention_oddities(options: &Options) {
+    if options.profiling.is_some() {
+        log::warn!("-profiling: the diagnostics server is not built in");
+    }
+    if options.ping_interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
+        log::warn!("-ppTimeout is below 1000 ms: on a slow link pings this close end good sessions");
+    }
 }
 
 /// Says why on standard error, which the service journal shows.

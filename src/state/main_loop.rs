@@ -11,6 +11,7 @@ use super::rows;
 use super::store::{Store, Write};
 use super::supervise::{Panics, Verdict};
 use crate::clock;
+use crate::docker;
 use crate::domain::message::{Effect, Event, LogCommand, Record};
 use crate::domain::{Recorded, State};
 use crate::flock::{File, Flock, Metadata};
@@ -220,7 +221,12 @@ impl MainLoop {
                 Some(Event::Refused { line: refused(refusal, &self.flock.serial_number) })
             }
             Message::Wamp(event) => inbox::of_wamp(event),
-            Message::Docker(event) => Some(inbox::of_docker(event)),
+            Message::Docker(event) => {
+                if let (Milestones::Plain, docker::events::Event::Down { reason }) = (self.milestones, &event) {
+                    self.milestones.say(&format!("Docker is not reachable: {reason}; apps wait for it"));
+                }
+                Some(inbox::of_docker(event))
+            }
             Message::Jobs(event) => Some(inbox::of_jobs(event)),
             Message::Logs(event) => inbox::of_logs(event),
             Message::Signal(number) => {
