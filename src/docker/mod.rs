@@ -41,6 +41,7 @@ pub use endpoints::containers::{
 };
 pub use endpoints::create::{Device, RestartPolicy};
 pub use endpoints::images::{Image, ImageSummary, Progress, RegistryAuth};
+pub use endpoints::prune::{Pruned, Unused};
 pub use endpoints::system::{Info, Ping, Version};
 pub use endpoints::{Empty, Filters};
 pub use error::Error;
@@ -143,6 +144,11 @@ impl Docker {
     /// ends the waits of one thread at a time.
     pub fn cancelled_by(&self, cancel: &Cancel) -> Docker {
         Docker { cancel: Some(cancel.clone()), ..self.clone() }
+    }
+
+    /// The deadline of each call.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Where the Engine is.

@@ -1,20 +1,42 @@
 //! The workers: what blocks for a while (the Engine, files, downloads) is done here, one [`JobSpec`] at a time.
 //!
-//! Two lanes, so that a long pull never delays a stop: *transfer* (2 workers) and *control* (4). The first worker of each
-//! lane lives as long as the [`Handle`], the others are started when there is work for them. Threads `job-0`, `job-1`, ...
-//! A file per family of jobs; each is a function of `work::Work`.
+//! ```text
+//! Handle --Order--> transfer: job-1        pulls, 2 at once    |--Event--> the state thread's inbox
+//!        --Order--> control:  job-0 ...    the rest, 4 at once |
+//! ```
 //!
-//! **Invariant:** a job that was started ends with exactly one [`Event::Ended`], also if it is cancelled before it began,
-//! and if it panics. **Invariant:** [`Handle::start`] and [`Handle::cancel`] never block.
+//! `pool` has the threads and knows nothing of what they do; `work` is what a job has at hand, and the other files are
+//! the jobs, a family each. **Invariant:** a job that was started ends with exactly one [`Event::Ended`], also if it is
+//! cancelled before it began, and if it panics.
 
 use crate::clock::Wall;
 use crate::docker::Docker;
-use crate::domain::job::{JobId, JobSpec, Outcome};
+use crate::domain::job::{JobId, Outcome};
 use crate::logs;
+use crate::os::statistics::CpuSample;
 use crate::thread::Exit;
 use crossbeam_channel::Sender;
 use std::io;
 use std::path::PathBuf;
+
+mod download;
+mod env_files;
+mod folders;
+mod images;
+mod launch;
+mod live_files;
+mod machine;
+mod metadata;
+mod observe;
+mod pool;
+mod prune;
+mod pull;
+mod query;
+mod start;
+mod stop;
+mod work;
+
+pub use pool::Handle;
 
 /// What all jobs need.
 #[derive(Debug, Clone)]
@@ -53,38 +75,24 @@ pub enum Event {
     },
 }
 
-/// What the state thread holds.
-#[derive(Debug)]
-pub struct Handle;
-
-impl Handle {
-    /// Hands a job over. Never blocks.
-    pub fn start(&self, job: JobId, spec: JobSpec) {
-        drop((job, spec));
-    }
-
-    /// Ends a job early; it ends as [`Outcome::Cancelled`]. One that has ended already, or was never started, is nothing.
-    /// Never blocks.
-    pub fn cancel(&self, job: JobId) {
-        let _ = job;
-    }
-
-    /// Cancels everything and waits a moment for the workers: the names of those that did not end in time.
-    pub fn stop(self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// Starts the workers. `on_exit` runs on each worker's thread when it ends.
+/// Starts the workers. Events go to `events`, wrapped by `wrap`; a worker waits for room there. `on_exit` runs on each
+/// worker's thread when it ends.
 ///
 /// # Errors
-/// The system's, if it has no threads left.
+/// The system's, when no thread can be created.
 pub fn spawn<T: Send + 'static>(
     settings: Settings,
     events: Sender<T>,
     wrap: fn(Event) -> T,
     on_exit: impl Fn(Exit) + Send + Sync + 'static,
 ) -> io::Result<Handle> {
-    drop((settings, events, wrap, on_exit));
-    Ok(Handle)
+    // The load of the first window counts from here.
+    let born = CpuSample::read().unwrap_or_default();
+    // Whoever reads the events has gone: then nobody is left to be told.
+    let emit = move |event| drop(events.send(wrap(event)));
+    let perform = move |task: &pool::Task, accepted: &dyn Fn()| {
+        let docker = settings.docker.cancelled_by(&task.cancel);
+        work::Work { settings: &settings, docker, cancel: &task.cancel, accepted, born }.perform(&task.spec)
+    };
+    Handle::new(perform, emit, on_exit)
 }

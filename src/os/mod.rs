@@ -7,6 +7,7 @@ pub mod child;
 pub mod console;
 pub mod disk;
 pub mod files;
+pub mod gpu;
 pub mod home;
 pub mod lock;
 pub mod ports;

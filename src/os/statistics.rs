@@ -41,8 +41,10 @@ pub struct Statistics {
 /// Time the CPUs have spent since the system started, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuSample {
-    total: u64,
-    busy: u64,
+    /// All of it.
+    pub total: u64,
+    /// What was not idle or waiting for a device.
+    pub busy: u64,
 }
 
 impl CpuSample {

@@ -11,6 +11,7 @@ pub mod containers;
 pub mod create;
 pub mod images;
 pub mod logs;
+pub mod prune;
 pub mod system;
 
 /// The empty JSON object, as the Engine writes members of a set.

@@ -1,0 +1,117 @@
+//! Seeing what the Engine has: all containers and images, or one container.
+
+use super::work::{Failure, Work};
+use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
+use crate::domain::job::{Container, Observation, Outcome};
+use crate::domain::names;
+use crate::domain::ports::Protocol;
+use std::collections::BTreeMap;
+
+const PROJECT: &str = "com.docker.compose.project";
+
+impl Work<'_> {
+    /// Lists everything, and inspects those of the agent's containers that are not as in `known` (name to id and status).
+    pub(super) fn observe(&self, known: &BTreeMap<String, (String, String)>) -> Result<Outcome, Failure> {
+        let listed = self.docker.list_containers(Which::All, &Filters::none())?;
+        let images = self.docker.list_images(&Filters::none())?;
+        let mut containers = Vec::with_capacity(listed.len());
+        for summary in &listed {
+            let as_known = known.get(summary.name()).is_some_and(|(id, status)| {
+                (id.as_str(), status.as_str()) == (summary.id.as_str(), summary.state.as_str())
+            });
+            if as_known || !is_the_agents(summary) {
+                containers.push(of_summary(summary));
+                continue;
+            }
+            match self.docker.inspect_container(&summary.id) {
+                Ok(inspected) => containers.push(of_inspection(inspected)),
+                // It went in between.
+                Err(error) if error.is_not_found() => {}
+                // One container that the Engine cannot show does not hide all others.
+                Err(docker::Error::Status { .. }) => containers.push(of_summary(summary)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let tags = images.into_iter().flat_map(|image| image.repo_tags);
+        let images = tags.filter(|tag| !tag.contains("<none>")).collect();
+        Ok(Outcome::Observed(Observation { containers, images }))
+    }
+
+    /// Inspects the container of exactly this name.
+    pub(super) fn look(&self, container: &str) -> Result<Outcome, Failure> {
+        Ok(Outcome::Looked(self.docker.find_container(container)?.map(of_inspection)))
+    }
+}
+
+fn is_ours(labels: &BTreeMap<String, String>) -> bool {
+    labels.get("real").is_some_and(|value| value == "True")
+}
+
+fn is_the_agents(summary: &ContainerSummary) -> bool {
+    is_ours(&summary.labels) || names::parse_container(summary.name()).is_some_and(|parsed| parsed.stage.is_some())
+}
+
+/// What a listing tells. `started_at` stays empty: the core keeps what it has.
+fn of_summary(summary: &ContainerSummary) -> Container {
+    Container {
+        id: summary.id.clone(),
+        name: summary.name().to_owned(),
+        status: summary.state.clone(),
+        exit_code: names::exit_code(&summary.status).unwrap_or_default(),
+        ours: is_ours(&summary.labels),
+        project: summary.labels.get(PROJECT).cloned(),
+        ..Container::default()
+    }
+}
+
+/// What an inspection tells.
+fn of_inspection(inspected: docker::Container) -> Container {
+    let bindings = inspected.host_config.port_bindings.iter();
+    Container {
+        name: inspected.name().to_owned(),
+        status: inspected.state.status,
+        exit_code: inspected.state.exit_code,
+        out_of_memory: inspected.state.oom_killed,
+        error: inspected.state.error,
+        started_at: inspected.state.started_at,
+        bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).collect(),
+        ours: is_ours(&inspected.config.labels),
+        project: inspected.config.labels.get(PROJECT).cloned(),
+        id: inspected.id,
+    }
+}
+
+/// `80/tcp` and its host sides. Of several addresses the one that means all of the host's counts.
+fn binding(port: &str, hosts: &[PortBinding]) -> Option<(u16, Protocol, u16)> {
+    let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return None,
+    };
+    let usable =
+        || hosts.iter().filter_map(|host| Some((host, host.host_port.parse().ok().filter(|port| *port != 0)?)));
+    let everywhere = usable().find(|(host, _)| matches!(host.host_ip.as_str(), "" | "0.0.0.0"));
+    let (_, host_port) = everywhere.or_else(|| usable().next())?;
+    Some((port.parse().ok()?, protocol, host_port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(ip: &str, port: &str) -> PortBinding {
+        PortBinding { host_ip: ip.to_owned(), host_port: port.to_owned() }
+    }
+
+    #[test]
+    fn the_binding_on_all_addresses_is_preferred_and_port_0_is_none() {
+        let hosts = [host("127.0.0.1", "1"), host("0.0.0.0", "0"), host("0.0.0.0", "40001"), host("", "40002")];
+        assert_eq!(binding("80/tcp", &hosts), Some((80, Protocol::Tcp, 40_001)));
+        assert_eq!(binding("53/udp", &hosts[..1]), Some((53, Protocol::Udp, 1)));
+        assert_eq!(binding("53/udp", &hosts[1..2]), None);
+        assert_eq!(binding("53/sctp", &hosts), None);
+        assert_eq!(binding("x/tcp", &hosts), None);
+        assert_eq!(binding("80/tcp", &[]), None);
+    }
+}

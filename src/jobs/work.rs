@@ -1,0 +1,98 @@
+//! What a job has at hand, which function does it, and how it ends when it cannot be done.
+
+use super::Settings;
+use super::live_files;
+use crate::cancel::Cancel;
+use crate::docker::{self, Docker};
+use crate::domain::job::{JobSpec, Outcome};
+use crate::os::statistics::CpuSample;
+use std::fmt::Display;
+use std::time::Duration;
+
+/// How often a container is looked at that is to start or to go.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// How long it may take (`apps.md` 7.5).
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A job at work, on its worker's thread.
+pub(super) struct Work<'a> {
+    pub(super) settings: &'a Settings,
+    /// The Engine; the job's token ends each call.
+    pub(super) docker: Docker,
+    pub(super) cancel: &'a Cancel,
+    /// To be called when the Engine has accepted a pull.
+    pub(super) accepted: &'a dyn Fn(),
+    /// Load of the machine when the workers were started.
+    pub(super) born: CpuSample,
+}
+
+/// Why a job is not done.
+#[derive(Debug, PartialEq)]
+pub(super) enum Failure {
+    /// A call of the Engine, whatever that means.
+    Engine(docker::Error),
+    /// Anything else, for people.
+    Text(String),
+}
+
+impl Failure {
+    /// The system refused what was to be done with `what`.
+    pub(super) fn of(what: impl Display, error: impl Display) -> Failure {
+        Failure::Text(format!("{what}: {error}"))
+    }
+}
+
+impl From<docker::Error> for Failure {
+    fn from(error: docker::Error) -> Failure {
+        Failure::Engine(error)
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Outcome {
+        match failure {
+            Failure::Engine(docker::Error::Cancelled) => Outcome::Cancelled,
+            Failure::Engine(error) if error.is_engine_down() => Outcome::EngineGone(error.to_string()),
+            Failure::Engine(error) => Outcome::Failed(error.to_string()),
+            Failure::Text(text) => Outcome::Failed(text),
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Does a job.
+    pub(super) fn perform(&self, spec: &JobSpec) -> Outcome {
+        let done = |result: Result<(), Failure>| result.map(|()| Outcome::Done);
+        let result = match spec {
+            JobSpec::Observe { known } => self.observe(known),
+            JobSpec::Look { container } => self.look(container),
+            JobSpec::Pull { image, username, password, container } => {
+                done(self.pull(image, username, password, container))
+            }
+            JobSpec::Start(launch) => self.start(launch),
+            JobSpec::Stop { container } => done(self.stop(container)),
+            JobSpec::RemoveContainer { container } => done(self.remove_container(container)),
+            JobSpec::RemoveImages { repository } => done(self.remove_images(repository)),
+            JobSpec::RemoveImage { image } => done(self.remove_image(image)),
+            JobSpec::HasImage { repository } => self.has_repository(repository).map(Outcome::HasImage),
+            JobSpec::DeleteFiles(folder) => done(self.folders(folder).and_then(|folders| folders.delete())),
+            JobSpec::WriteLiveFiles(files) => {
+                done(self.folders(&files.folder).and_then(|folders| live_files::write(&folders, files)))
+            }
+            JobSpec::Statistics { previous } => Ok(self.statistics(*previous)),
+            JobSpec::Platform => Ok(Outcome::Platform { os: self.os() }),
+            JobSpec::Query(query) => self.answer(query).map(Outcome::Answer),
+        };
+        result.unwrap_or_else(Outcome::from)
+    }
+
+    /// Waits for `time`, or fails as soon as the job is cancelled.
+    pub(super) fn pause(&self, time: Duration) -> Result<(), Failure> {
+        let (wake, woken) = crossbeam_channel::bounded::<()>(1);
+        let _closer = self.cancel.on_cancel(move || {
+            let _ = wake.try_send(());
+        });
+        let _ = woken.recv_timeout(time);
+        if self.cancel.is_cancelled() { Err(docker::Error::Cancelled.into()) } else { Ok(()) }
+    }
+}
