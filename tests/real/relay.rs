@@ -35,7 +35,9 @@ pub struct Seen {
 #[derive(Debug)]
 pub enum What {
     /// The client has connected, and the real part was reached or not.
-    Opened { reached: bool },
+    Opened {
+        reached: bool,
+    },
     Bytes(Side, Vec<u8>),
     /// This side has nothing more to say.
     Closed(Side),
