@@ -20,8 +20,8 @@ use std::time::Duration;
 
 /// The state thread serialises large answers and runs SQLite.
 const STATE_STACK: usize = 1024 * 1024;
-/// What a shutdown may take.
-const SHUTDOWN: Duration = Duration::from_secs(10);
+/// What ending the threads may take, after the core has waited for its jobs: ten seconds in all.
+const SHUTDOWN: Duration = Duration::from_secs(6);
 
 /// Runs the agent until it ends; returns the exit code.
 pub fn run(options: Options) -> u8 {

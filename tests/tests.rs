@@ -5,7 +5,13 @@
 /// The local cloud, and the tests that judge its router by Crossbar.
 #[path = "cloud/mod.rs"]
 mod cloud;
+/// The demonstration of `make run`, as a newcomer sees it.
+mod demo;
+/// The job workers against the fake Docker daemon.
+mod jobs;
 /// The real parts: Docker Engine, registry, Crossbar, and the scenarios against them.
 mod real;
+/// The project's rules: layout, purity, ceilings, tables and documents that agree.
+mod tidy;
 /// What several modules need: temporary folder, wait with a limit, the real binary, the fake Docker daemon.
 mod util;

@@ -77,6 +77,9 @@ impl Session {
 
 impl State {
     pub(super) fn on_joined(&mut self, generation: Generation, session: u64) {
+        if let Some(older) = self.generation() {
+            self.on_left(older, "another one was joined");
+        }
         self.note(Level::Info, format!("joined the router, session {session}"));
         self.session = Session {
             generation: Some(generation),
@@ -86,7 +89,6 @@ impl State {
             reports: false,
         };
         self.effect(Effect::KeepFlock);
-        self.logs(LogCommand::Session { up: true });
         self.start_heartbeats();
         let args = vec![json!({"device_key": self.device.device_key})];
         self.call(Call::Connect(Step::Metadata), "reswarm.devices.read_device_metadata", args, CALL);
@@ -152,17 +154,12 @@ impl State {
                 self.on_drained();
             }
             Step::Fetch => {
-                match result {
-                    Ok(args) => self.take_list(&args),
-                    Err(_) => self.note(Level::Warn, "what is wanted stays as it was stored"),
-                }
+                self.take_list(result.ok());
                 self.session.step = Step::Observing;
                 if self.engine.answers() {
                     self.observe();
                 } else {
-                    let apps: Vec<_> = self.apps.keys().copied().collect();
-                    apps.into_iter().for_each(|app| self.report_again(app));
-                    self.ensure_wanted();
+                    self.go_on_unobserved();
                 }
             }
             Step::Connected => {
@@ -180,14 +177,17 @@ impl State {
         if !failed.is_empty() {
             self.note(Level::Warn, format!("not registered, tried again: {}", failed.join(", ")));
         }
+        // The meta topics are subscribed: from here on the log hub hears who listens, or has to ask.
+        self.logs(LogCommand::Session { up: true });
+        if failed.iter().any(|uri| uri.starts_with("wamp.subscription.")) {
+            self.logs(LogCommand::MetaRefused);
+        }
         self.session.step = Step::Architecture;
         let (arch, variant) = arch_and_variant(&self.device.arch);
         let args = vec![json!({"swarm_key": self.device.swarm_key, "device_key": self.device.device_key,
             "architecture": self.device.arch, "os": self.status.os, "arch": arch, "variant": variant,
             "agent_version": self.device.version})];
         self.call(Call::Connect(Step::Architecture), "reswarm.devices.update_device_architecture", args, CALL);
-        let containers: Vec<String> = self.apps.values().map(|app| app.container.clone()).collect();
-        containers.into_iter().for_each(|container| self.look_up_listeners(container));
     }
 
     /// Reports were delivered: goes on as soon as none waits.
@@ -221,19 +221,22 @@ impl State {
         }
     }
 
+    /// The engine is away: what is recorded is reported, and what is wanted is done when it is back.
+    pub(super) fn go_on_unobserved(&mut self) {
+        if self.session.waits_for_observation() {
+            let apps: Vec<_> = self.apps.keys().copied().collect();
+            apps.into_iter().for_each(|app| self.report_again(app));
+            self.ensure_wanted();
+        }
+    }
+
     /// Drives every app that the backend drives, then CONNECTED (steps 17 to 19).
     fn ensure_wanted(&mut self) {
         self.session.step = Step::Connected;
-        let apps: Vec<_> =
-            self.apps.values().filter(|app| app.request.is_some()).map(|app| (app.id, app.wanted)).collect();
         self.session.connected = true;
         self.send_status(Call::Connect(Step::Connected), "CONNECTED");
-        for (id, wanted) in apps {
-            use super::app::{AppState, Stage};
-            if id.stage == Stage::Prod && !matches!(wanted, AppState::Published | AppState::Built) {
-                self.drive(id, Why::Requested);
-            }
-        }
+        let apps: Vec<_> = self.apps.values().filter(|app| app.is_backend_driven()).map(|app| app.id).collect();
+        apps.into_iter().for_each(|id| self.drive(id, Why::Connected));
     }
 
     /// True if the device was moved to another project: the session is ended and the sequence with it (1.12).

@@ -32,9 +32,12 @@ impl State {
         if self.invocations.len() >= WAITING {
             return self.refuse(&invocation, format!("{WAITING} calls are waiting already"));
         }
-        match caller(&invocation) {
-            Ok(identity) => invocation.caller = identity,
-            Err(error) => return self.refuse(&invocation, error),
+        // Without a privilege nobody asks who calls, and the arguments speak for themselves.
+        if procedure.privilege.is_some() {
+            match caller(&invocation) {
+                Ok(identity) => invocation.caller = identity,
+                Err(error) => return self.refuse(&invocation, error),
+            }
         }
         let id = self.id();
         let pending = Pending { invocation, procedure };

@@ -42,10 +42,9 @@ impl State {
         Ok(match step {
             Step::Pull { version, .. } => {
                 let Slot::Busy(run) = &app.slot else { return Err("nothing runs".to_owned()) };
-                let request = app.request.as_ref().ok_or("nothing is wanted of the app")?;
                 let version = match version {
-                    Version::Newest if !request.newest_version.is_empty() => request.newest_version.clone(),
-                    Version::Newest | Version::Runs => app.version_that_runs(),
+                    Version::Newest => run.newest.clone(),
+                    Version::Runs => app.version_that_runs(),
                 };
                 if version.is_empty() {
                     return Err("the backend named no version to install".to_owned());
@@ -139,17 +138,12 @@ impl State {
 
     /// New ports turned out to be bound by somebody else: others are taken and the start begins anew.
     pub(super) fn start_elsewhere(&mut self, id: AppKey, taken: &[Binding]) {
-        for binding in taken {
-            self.ports.mark_taken(binding.protocol, binding.host_port);
-            self.ports.reassign(PortKey { app: id, protocol: binding.protocol, port: binding.port });
-        }
         let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
         run.probes += 1;
         if run.probes > PROBES || taken.is_empty() {
             return self.fail(id, "no host port could be bound", Retry::Later);
         }
-        run.steps.push_front(Step::Start);
-        self.advance(id);
+        self.start_without(id, taken);
     }
 
     /// The engine could not bind a port: the ports that its text names are given up and the start begins anew (4.3).
@@ -161,10 +155,16 @@ impl State {
         if named.is_empty() || run.conflicts >= CONFLICTS {
             return self.fail(id, text, Retry::Later);
         }
-        run.steps.push_front(Step::Start);
-        for binding in named {
-            self.ports.mark_taken(binding.protocol, binding.host_port);
-            self.ports.reassign(PortKey { app: id, protocol: binding.protocol, port: binding.port });
+        self.start_without(id, &named);
+    }
+
+    fn start_without(&mut self, id: AppKey, taken: &[Binding]) {
+        for binding in taken {
+            let key = PortKey { app: id, protocol: binding.protocol, port: binding.port };
+            self.ports.give_up(key, binding.host_port);
+        }
+        if let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) {
+            run.steps.push_front(Step::Start);
         }
         self.advance(id);
     }
@@ -193,7 +193,9 @@ impl State {
             }
         }
         let ports: Vec<Value> = rules.iter().map(PortRule::encode).collect();
-        if ports == received || self.generation().is_none() {
+        let is_told =
+            self.calls.values().any(|call| matches!(call, Call::Ports(app, sent) if *app == id && *sent == ports));
+        if ports == received || is_told || self.generation().is_none() {
             return;
         }
         let payload = json!({"app_key": id.key, "device_key": self.device.device_key, "swarm_key": self.device.swarm_key,

@@ -215,11 +215,13 @@ pub enum LogCommand {
         /// Oldest first.
         lines: Vec<String>,
     },
-    /// A session was joined or lost.
+    /// A session was joined and the meta topics are subscribed, or it was lost.
     Session {
         /// Joined.
         up: bool,
     },
+    /// The router refused a meta topic in this session.
+    MetaRefused,
     /// `wamp.subscription.on_create`
     SubscriptionCreated {
         /// Its arguments.

@@ -10,10 +10,12 @@
 //!
 //! **Invariant:** the same state and the same event give the same effects.
 
+pub mod accept;
 pub mod app;
 pub mod backoff;
 pub mod config;
 pub mod connect;
+pub mod crash;
 pub mod credential;
 pub mod environment;
 pub mod heartbeat;
@@ -44,6 +46,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use timers::{Timer, Timers};
 
+/// How long the end of the agent waits for its jobs.
+const DRAIN: Duration = Duration::from_secs(4);
+
 /// The agent.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -71,6 +76,8 @@ pub struct State {
     invocations: BTreeMap<u64, invoke::Pending>,
     timers: Timers,
     offline: bool,
+    /// The agent is about to end.
+    ending: bool,
     next_id: u64,
     random: u64,
     now: Now,
@@ -163,6 +170,7 @@ impl State {
             invocations: BTreeMap::new(),
             timers: Timers::default(),
             offline,
+            ending: false,
             next_id: 1,
             random: seed,
             now,
@@ -175,6 +183,18 @@ impl State {
     /// Applies one event. Pure: same state, same event, same effects.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
         self.now = now;
+        if self.ending {
+            self.step_to_the_end(&event);
+        } else {
+            self.apply(event);
+        }
+        for timer in self.timers.due(now.mono) {
+            self.on_timer(timer);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn apply(&mut self, event: Event) {
         match event {
             Event::Started => self.on_started(),
             Event::Tick => {}
@@ -206,10 +226,6 @@ impl State {
             }
             Event::Logs(event) => self.on_log_event(event),
         }
-        for timer in self.timers.due(now.mono) {
-            self.on_timer(timer);
-        }
-        std::mem::take(&mut self.out)
     }
 
     /// When [`State::step`] wants to be called with [`Event::Tick`] if nothing else happens.
@@ -230,11 +246,36 @@ impl State {
         }
     }
 
+    /// Ends the process when all jobs have, at the latest after [`DRAIN`], and at once when asked a second time. What a
+    /// job leaves half done is found at the next start, as after a power cut (S7).
     fn on_shutdown(&mut self) {
+        if self.ending || self.jobs.is_empty() {
+            return self.exit();
+        }
+        self.ending = true;
+        self.timers.clear_all();
+        self.timers.set(Timer::Exit, self.now.mono + DRAIN);
         for job in self.unfinished() {
             self.effect(Effect::Cancel { job });
         }
+    }
+
+    fn exit(&mut self) {
         self.effect(Effect::Exit { code: 0, line: None });
+    }
+
+    /// Nothing is begun any more: only the ends of jobs count.
+    fn step_to_the_end(&mut self, event: &Event) {
+        match event {
+            Event::Shutdown => self.exit(),
+            Event::JobEnded { job, .. } => {
+                self.jobs.remove(job);
+                if self.jobs.is_empty() {
+                    self.exit();
+                }
+            }
+            _ => {}
+        }
     }
 
     fn on_answer(&mut self, purpose: Call, result: Result<Vec<serde_json::Value>, message::CallFailure>) {
@@ -262,7 +303,7 @@ impl State {
                     self.note(Level::Warn, format!("{subject}: {error}"));
                 }
             }
-            Job::Observe => self.on_observed(job, outcome),
+            Job::Observe => self.on_observed(outcome),
             Job::Look(app) => self.on_looked(job, app, outcome),
             Job::Statistics => self.on_statistics(outcome),
             Job::Platform => {
@@ -285,6 +326,7 @@ impl State {
             Timer::Drive(app) => self.drive(app, slot::Why::Verify),
             Timer::Report(app) => self.send_report(app),
             Timer::Token(app) => self.ask_for_token(app),
+            Timer::Exit => self.exit(),
             Timer::Trim => {
                 self.persist(Record::Trim);
                 self.timers.set(Timer::Trim, self.now.mono + Duration::from_secs(24 * 3600));
@@ -319,7 +361,7 @@ impl State {
 
     /// Accepts a request of a caller; the app is driven once the answer is out.
     pub fn accept_call(&mut self, request: request::Request) {
-        self.accept(request, reconcile::Source::Call);
+        self.accept(request, accept::Source::Call);
     }
 
     /// The session that lives.

@@ -11,7 +11,7 @@ use super::app::{AppKey, AppState, Stage};
 use super::job::{Container, ContainerEvent, JobId, JobSpec, Observation, Outcome};
 use super::lines;
 use super::message::{Level, LogCommand};
-use super::slot::Why;
+use super::ports::PortKey;
 use super::timers::Timer;
 use super::{Job, State, names};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,13 +31,29 @@ pub struct Engine {
     lost: bool,
     /// A listing has been judged since the start: "daemon ready".
     pub ready: bool,
-    /// The listing that runs, and whether another one is wanted after it.
-    listing: Option<JobId>,
+    /// The listing that runs.
+    listing: Option<Listing>,
+    /// Another one is wanted after it.
     again: bool,
-    /// Apps must be compared with their containers and driven: at start, and after the engine was away.
-    correct: bool,
+    /// What the next listing is for.
+    purpose: Purpose,
     /// Repository tags of the last listing.
     images: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Listing {
+    job: JobId,
+    purpose: Purpose,
+}
+
+/// What a listing is for, besides the comparison of each app with its container.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Purpose {
+    /// At start, and after the engine was away: recorded states are corrected and every app is driven.
+    correct: bool,
+    /// Containers without an app are removed.
+    sweep: bool,
 }
 
 impl Engine {
@@ -51,7 +67,7 @@ impl State {
     pub(super) fn on_engine_up(&mut self, version: &str) {
         self.note(Level::Info, format!("container engine {version} answers"));
         self.engine.up = true;
-        self.engine.correct = true;
+        self.engine.purpose.correct = true;
         self.observe();
     }
 
@@ -60,17 +76,26 @@ impl State {
             self.note(Level::Warn, format!("container engine away: {reason}"));
         }
         self.engine.up = false;
-        self.engine.correct = true;
+        self.engine.purpose.correct = true;
         self.timers.clear(Timer::Resync);
+        self.go_on_unobserved();
     }
 
-    /// A call of a job failed or was not answered in time: the engine is away until a listing succeeds.
+    /// A call of a job failed or was not answered in time: the engine is away until a listing that begins now succeeds.
     pub(super) fn engine_lost(&mut self) {
         self.engine.lost = true;
-        self.engine.correct = true;
-        if self.engine.listing.is_none() {
+        self.engine.purpose.correct = true;
+        if self.engine.listing.is_some() {
+            self.engine.again = true;
+        } else {
             self.timers.set(Timer::Resync, self.now.mono + RETRY);
         }
+    }
+
+    /// Containers without an app are removed after the next listing, which is made now.
+    pub(super) fn sweep_soon(&mut self) {
+        self.engine.purpose.sweep = true;
+        self.observe();
     }
 
     /// Lists all containers, unless a listing runs; then another one follows it.
@@ -88,45 +113,34 @@ impl State {
             .filter_map(|app| app.seen.as_ref())
             .map(|container| (container.name.clone(), (container.id.clone(), container.status.clone())))
             .collect();
-        self.engine.listing = Some(self.start_job(Job::Observe, JobSpec::Observe { known }));
+        let purpose = std::mem::take(&mut self.engine.purpose);
+        let job = self.start_job(Job::Observe, JobSpec::Observe { known });
+        self.engine.listing = Some(Listing { job, purpose });
     }
 
-    pub(super) fn on_observed(&mut self, job: JobId, outcome: Outcome) {
-        self.engine.listing = None;
+    pub(super) fn on_observed(&mut self, outcome: Outcome) {
+        let Some(Listing { job, purpose }) = self.engine.listing.take() else { return };
         let Outcome::Observed(observation) = outcome else {
+            self.engine.purpose.sweep |= purpose.sweep;
+            self.engine.again = false;
             self.engine_lost();
-            if self.engine.up {
-                self.timers.set(Timer::Resync, self.now.mono + RETRY);
-            }
-            return;
+            return self.go_on_unobserved();
         };
-        self.engine.lost = false;
+        // A call that failed after it began says more than the listing.
+        self.engine.lost &= self.engine.again;
+        self.engine.ready = true;
         self.engine.images = observation.images.iter().cloned().collect();
         self.timers.set(Timer::Resync, self.now.mono + RESYNC);
-        let correct = std::mem::take(&mut self.engine.correct);
         let reporting = self.session.waits_for_observation();
-        let by_name: BTreeMap<&str, &Container> =
-            observation.containers.iter().map(|container| (container.name.as_str(), container)).collect();
         let ids: Vec<AppKey> = self.apps.keys().copied().collect();
         for id in &ids {
-            let Some(app) = self.apps.get(id) else { continue };
-            let found = by_name.get(app.container.as_str()).map(|container| (*container).clone());
-            if !app.is_idle() || job < app.released {
-                continue;
-            }
-            let found = found.map(|found| same_or_new(app.seen.as_ref(), found));
-            if correct || reporting || (app.state.is_transient() && app.request.is_some()) {
-                self.correct(*id, found, reporting);
-            } else {
-                self.judge(*id, found);
-            }
+            self.compare(*id, job, &observation, purpose.correct, reporting);
         }
-        self.engine.ready = true;
-        if correct || reporting {
+        if purpose.correct || purpose.sweep || reporting {
             self.sweep(&observation);
         }
-        if correct && !reporting {
-            ids.into_iter().for_each(|id| self.drive_after_outage(id));
+        if purpose.correct {
+            ids.into_iter().for_each(|id| self.drive_after_outage(id, reporting));
         }
         if std::mem::take(&mut self.engine.again) {
             self.observe();
@@ -134,22 +148,46 @@ impl State {
         self.on_engine_ready();
     }
 
-    /// Looks at one app's container, if it may have one.
+    /// Compares one app with what a listing shows, if nothing was done with it since that began.
+    fn compare(&mut self, id: AppKey, job: JobId, seen: &Observation, correct: bool, reporting: bool) {
+        let Some(app) = self.apps.get(&id).filter(|app| app.is_idle() && app.is_plain() && job > app.released) else {
+            return;
+        };
+        let found = seen.containers.iter().find(|container| container.name == app.container);
+        let found = found.map(|found| same_or_new(app.seen.as_ref(), found));
+        if correct || reporting {
+            self.correct(id, found, reporting);
+        } else {
+            self.judge(id, found);
+        }
+    }
+
+    /// Looks at one app's container, if it may have one: at most one look at a time.
     pub(super) fn look(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get(&id).filter(|app| app.is_idle()) else { return };
-        if self.engine.answers() {
-            let container = app.container.clone();
-            self.start_job(Job::Look(id), JobSpec::Look { container });
+        let answers = self.engine.answers();
+        let Some(app) = self.apps.get_mut(&id).filter(|app| app.is_idle() && app.is_plain() && answers) else { return };
+        if app.look.is_some() {
+            app.look_again = true;
+            return;
+        }
+        let container = app.container.clone();
+        let job = self.start_job(Job::Look(id), JobSpec::Look { container });
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.look = Some(job);
         }
     }
 
     pub(super) fn on_looked(&mut self, job: JobId, id: AppKey, outcome: Outcome) {
+        let Some(app) = self.apps.get_mut(&id).filter(|app| app.look == Some(job)) else { return };
+        app.look = None;
+        let again = std::mem::take(&mut app.look_again);
         match outcome {
-            Outcome::Looked(container) if self.apps.get(&id).is_some_and(|app| app.is_idle() && job > app.released) => {
-                self.judge(id, container);
-            }
+            Outcome::Looked(container) if app.is_idle() && job > app.released => self.judge(id, container),
             Outcome::EngineGone(_) => self.engine_lost(),
             _ => {}
+        }
+        if again {
+            self.look(id);
         }
     }
 
@@ -165,8 +203,8 @@ impl State {
     /// Judges what was seen of an idle app (5.9).
     fn judge(&mut self, id: AppKey, found: Option<Container>) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut app.seen, found);
-        let Some(container) = app.seen.clone() else {
+        app.seen.clone_from(&found);
+        let Some(container) = found else {
             if app.state == AppState::Running {
                 self.note(Level::Warn, format!("{id}: its container is gone"));
                 self.unfollow(id);
@@ -175,39 +213,22 @@ impl State {
             }
             return;
         };
-        let same = before.is_some_and(|before| identity(&before) == identity(&container));
-        let Some(state) = app_state(&container.status) else {
-            if !same {
-                self.note(Level::Debug, format!("{id}: its container is {}", container.status));
-            }
-            return;
+        let Some(seen) = app_state(&container.status) else {
+            return self.note(Level::Debug, format!("{id}: its container is {}", container.status));
         };
-        if state == AppState::Running {
-            let name = app.container.clone();
-            self.logs(LogCommand::Follow { container: name });
+        if seen == AppState::Running {
+            self.logs(LogCommand::Follow { container: container.name.clone() });
         }
-        let Some(app) = self.apps.get(&id) else { return };
-        let news = match (app.state, state) {
-            (is, seen) if is == seen => false,
-            // Next to FAILED a container that was only created is a start that failed: driving it would undo the back-off.
-            (AppState::Failed | AppState::Removed | AppState::Uninstalled, seen) => seen == AppState::Running,
-            (_, AppState::Stopping) => false,
-            (is, _) => !is.is_transient(),
-        };
-        if !news || (same && state != AppState::Failed && app.state != AppState::Failed) {
-            return;
-        }
-        if state == AppState::Failed {
+        let Some(app) = self.apps.get(&id).filter(|app| is_news(app.state, seen)) else { return };
+        if seen == AppState::Failed {
             let text = lines::exited(&app.name, id.stage.text(), container.exit_code, container.out_of_memory);
             self.note(Level::Info, format!("{id}: {text}"));
             self.report(id, AppState::Failed);
             self.say(id, text);
             self.crash(id);
         } else {
-            self.report(id, state);
-            if id.stage == Stage::Prod && self.apps.get(&id).is_some_and(|app| !app.waits_after_crash()) {
-                self.verify(id);
-            }
+            self.report(id, seen);
+            self.verify(id);
         }
     }
 
@@ -216,23 +237,28 @@ impl State {
         let repository = self.apps.get(&id).map(|app| self.names(id, &app.name).image).unwrap_or_default();
         let has_image = self.engine.images.iter().any(|tag| repository_of(tag) == repository);
         let Some(app) = self.apps.get_mut(&id) else { return };
-        if app.request.as_ref().is_some_and(super::request::Request::is_compose) {
-            return;
+        let status = found.as_ref().map(|container| container.status.as_str());
+        let state = match corrected(app.state, status, has_image) {
+            // Something is left that has to be removed.
+            state if state.is_gone() && app.wanted.is_gone() && found.is_some() => AppState::Present,
+            state => state,
+        };
+        for (port, protocol, host) in found.iter().flat_map(|container| &container.bindings) {
+            self.ports.claim(PortKey { app: id, protocol: *protocol, port: *port }, *host);
         }
-        let state = corrected(app.state, found.as_ref().map(|container| container.status.as_str()), has_image);
         app.seen = found;
-        let (was, wanted, container) = (app.state, app.wanted, app.container.clone());
+        let (was, container) = (app.state, app.container.clone());
         if state == AppState::Running {
             self.logs(LogCommand::Follow { container });
         }
         if state != was {
             self.note(Level::Info, format!("{id}: recorded {was}, found {state}"));
             self.report(id, state);
-            if state == AppState::Removed && wanted == AppState::Removed {
-                self.forget(id);
-            }
         } else if reporting {
             self.report_again(id);
+        }
+        if self.apps.get(&id).is_some_and(|app| app.has_left() && app.seen.is_none()) {
+            self.forget(id);
         }
     }
 
@@ -253,21 +279,25 @@ impl State {
         }
     }
 
-    /// After an outage every app is driven, offline only where the local knowledge suffices (5.4).
-    fn drive_after_outage(&mut self, id: AppKey) {
+    /// After an outage every app is driven, offline only where the local knowledge suffices (5.4). `reporting`: the
+    /// connect sequence drives what the backend drives.
+    fn drive_after_outage(&mut self, id: AppKey, reporting: bool) {
         let connected = self.generation().is_some();
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let asked = app.again.take();
-        if asked.is_none() && !connected && forbidden_offline(app.state, app.wanted, app.pending_update(), id.stage) {
+        let Some(app) = self.apps.get_mut(&id).filter(|app| app.is_idle()) else { return };
+        if reporting && app.is_backend_driven() {
             return;
         }
-        match asked {
-            Some(why) => self.drive(id, why),
-            None if !app.is_settled() => self.drive(id, Why::Verify),
-            None => {
-                self.refresh_files(id);
-                self.sync_ports(id);
-            }
+        if let Some(why) = app.again.take() {
+            return self.drive(id, why);
+        }
+        if !connected && forbidden_offline(app.state, app.wanted, app.pending_update(), id.stage) {
+            return;
+        }
+        if app.is_settled() {
+            self.refresh_files(id);
+            self.sync_ports(id);
+        } else if app.request.is_some() {
+            self.drive_again(id);
         }
     }
 
@@ -290,16 +320,21 @@ fn app_state(status: &str) -> Option<AppState> {
     })
 }
 
-/// What tells one run of a container from another.
-fn identity(container: &Container) -> (&str, &str, &str) {
-    (&container.id, &container.started_at, &container.status)
+/// Whether what is seen of an idle app changes what is recorded.
+fn is_news(recorded: AppState, seen: AppState) -> bool {
+    match (recorded, seen) {
+        (_, AppState::Stopping) => false,
+        // Next to FAILED a container that was only created is a start that failed: driving it would undo the back-off.
+        (AppState::Failed | AppState::Removed | AppState::Uninstalled, seen) => seen == AppState::Running,
+        (recorded, seen) => recorded != seen && !recorded.is_transient(),
+    }
 }
 
 /// A listing does not inspect what has not changed: then the details of the last look hold.
-fn same_or_new(seen: Option<&Container>, found: Container) -> Container {
+fn same_or_new(seen: Option<&Container>, found: &Container) -> Container {
     match seen {
         Some(seen) if found.started_at.is_empty() && seen.id == found.id && seen.status == found.status => seen.clone(),
-        _ => found,
+        _ => found.clone(),
     }
 }
 

@@ -158,6 +158,9 @@ pub struct Binding {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ports {
     held: BTreeMap<PortKey, u16>,
+    /// The values of `held`. One host port serves one rule, whatever its protocol: a person reads the number alone.
+    used: BTreeSet<u16>,
+    /// Found bound by somebody else.
     taken: BTreeSet<(Protocol, u16)>,
 }
 
@@ -173,45 +176,44 @@ impl Ports {
         if let Some(port) = self.get(key) {
             return Some((port, false));
         }
-        if preferred != 0 && !self.is_held(preferred) {
-            self.held.insert(key, preferred);
+        if !self.taken.contains(&(key.protocol, preferred)) && self.claim(key, preferred) {
             return Some((preferred, false));
         }
-        self.take_from_pool(key, None).map(|port| (port, true))
+        self.take_from_pool(key).map(|port| (port, true))
     }
 
-    /// Drops the assignment and takes another port of the pool, not the one just dropped.
-    pub fn reassign(&mut self, key: PortKey) -> Option<u16> {
-        let dropped = self.held.remove(&key);
-        self.take_from_pool(key, dropped)
+    /// Assigns `port` if that can be done without taking anything from anybody: true if it is the assignment of `key` then.
+    pub fn claim(&mut self, key: PortKey, port: u16) -> bool {
+        if port != 0 && !self.held.contains_key(&key) && self.used.insert(port) {
+            self.held.insert(key, port);
+        }
+        self.get(key) == Some(port)
+    }
+
+    /// Drops an assignment that cannot be bound: somebody else is there. `port` is passed over from now on.
+    pub fn give_up(&mut self, key: PortKey, port: u16) {
+        if let Some(held) = self.held.remove(&key) {
+            self.used.remove(&held);
+        }
+        self.taken.insert((key.protocol, port));
     }
 
     /// Drops all assignments of an app: an uninstall.
     pub fn release(&mut self, app: AppKey) {
         self.held.retain(|key, _| key.app != app);
+        self.used = self.held.values().copied().collect();
     }
 
-    /// Remembers that somebody else is bound to a port of the pool, until [`Ports::forget_taken`].
-    pub fn mark_taken(&mut self, protocol: Protocol, port: u16) {
-        self.taken.insert((protocol, port));
-    }
-
-    /// Forgets what was found taken: it may be free again.
-    pub fn forget_taken(&mut self) {
-        self.taken.clear();
-    }
-
-    fn take_from_pool(&mut self, key: PortKey, not: Option<u16>) -> Option<u16> {
-        // One host port serves one rule, whatever its protocol: a person reads the number alone.
-        let held: BTreeSet<u16> = self.held.values().copied().collect();
-        let port = (FIRST..=LAST)
-            .find(|&port| Some(port) != not && !held.contains(&port) && !self.taken.contains(&(key.protocol, port)))?;
-        self.held.insert(key, port);
-        Some(port)
-    }
-
-    fn is_held(&self, port: u16) -> bool {
-        self.held.values().any(|held| *held == port)
+    fn take_from_pool(&mut self, key: PortKey) -> Option<u16> {
+        let mut unheld = (FIRST..=LAST).filter(|port| !self.used.contains(port));
+        let first = unheld.next()?;
+        let port = std::iter::once(first).chain(unheld).find(|port| !self.taken.contains(&(key.protocol, *port)));
+        // With none left that was not found taken, those may be free again.
+        let port = port.unwrap_or_else(|| {
+            self.taken.clear();
+            first
+        });
+        self.claim(key, port).then_some(port)
     }
 }
 
@@ -243,20 +245,29 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_passed_over_and_reassigning_gives_another_one() {
+    fn a_port_that_was_given_up_is_passed_over_until_nothing_else_is_left() {
         let mut ports = Ports::default();
-        ports.mark_taken(Protocol::Tcp, 40_000);
-        assert_eq!(ports.recover_or_reserve(key(1, 80), 0), Some((40_001, true)));
-        let next = ports.reassign(key(1, 80)).unwrap();
-        assert_ne!(next, 40_001);
+        assert_eq!(ports.recover_or_reserve(key(1, 80), 0), Some((FIRST, true)));
+        ports.give_up(key(1, 80), FIRST);
         assert_eq!(
-            ports.recover_or_reserve(key(2, 80), 40_001),
-            Some((40_001, false)),
-            "the old one is free for others"
+            ports.recover_or_reserve(key(1, 80), FIRST),
+            Some((FIRST + 1, true)),
+            "also if the backend stored it"
         );
+        for port in 2..10_000 {
+            assert!(ports.claim(key(2, port), FIRST + port));
+        }
+        assert_eq!(ports.recover_or_reserve(key(3, 80), 0), Some((FIRST, true)));
+    }
+
+    #[test]
+    fn a_release_frees_the_ports_of_one_app_alone() {
+        let mut ports = Ports::default();
+        assert!(ports.claim(key(1, 80), 41_000) && ports.claim(key(2, 80), 41_001));
+        assert!(!ports.claim(key(3, 80), 41_000) && !ports.claim(key(1, 80), 41_002) && !ports.claim(key(3, 80), 0));
         ports.release(key(1, 80).app);
-        assert_eq!(ports.get(key(1, 80)), None);
-        assert_eq!(ports.get(key(2, 80)), Some(40_001));
+        assert_eq!((ports.get(key(1, 80)), ports.get(key(2, 80))), (None, Some(41_001)));
+        assert!(ports.claim(key(3, 80), 41_000));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From what is wanted to what is done next: requests are accepted, apps are driven, plans are walked.
+//! From what is wanted to what is done next: apps are driven, plans are walked.
 //!
 //! ```text
 //!   accept ──▶ drive ──▶ Busy: walk the plan ──▶ finish ──▶ wish that arrived meanwhile? drive
@@ -8,106 +8,36 @@
 //! ```
 
 use super::app::{AppKey, AppState, Stage, UpdateStatus};
+use super::crash::STABLE;
 use super::job::{JobSpec, Outcome};
 use super::lines;
 use super::message::{Effect, Level, LogCommand, Record};
-use super::request::Request;
-use super::slot::{App, Crash, Run, Slot, Wait, Why};
+use super::slot::{App, Redrives, Run, Slot, Wait, Why};
 use super::timers::Timer;
-use super::transition::{self, Action, Step};
-use super::{Job, Recorded, State, backoff, names};
-use std::collections::VecDeque;
+use super::transition::{self, Action, Step, Version};
+use super::{Job, State, backoff, names};
 use std::time::Duration;
 
-/// An app that has run this long has overcome its crashes.
-const STABLE: Duration = Duration::from_secs(600);
 /// How often in a row the same pair of states is driven at once.
 const REDRIVES: u32 = 3;
-
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// `request_app_state`
-    Call,
-    /// The backend's list.
-    List,
-}
+/// After this long the row has ended.
+const ROW: Duration = Duration::from_secs(600);
 
 impl State {
-    /// Takes over what the database held.
-    pub(super) fn restore(&mut self, recorded: Recorded) {
-        for row in recorded.apps {
-            let mut app = new_app(row.id, &row.name, row.state);
-            app.version = row.version;
-            app.release_key = row.release_key;
-            self.apps.insert(row.id, app);
-        }
-        for request in recorded.requests {
-            let id = request.id();
-            let app = self
-                .apps
-                .entry(id)
-                .or_insert_with(|| new_app(id, &request.app_name, request.current_state.unwrap_or(AppState::Removed)));
-            app.wanted = request.requested_state;
-            app.epoch_known = request.app_cred_epoch > 0;
-            app.request = Some(request);
-        }
-        self.restore_reports(recorded.outbox);
-    }
-
-    /// Accepts a request into the store (5.1). The transition itself is driven by the caller.
-    pub(super) fn accept(&mut self, mut request: Request, source: Source) {
-        let id = request.id();
-        let wanted = request.requested_state.as_request();
-        request.requested_state = wanted;
-        let unknown = !self.apps.contains_key(&id);
-        if unknown {
-            let state = match request.current_state {
-                Some(AppState::Stopped) => AppState::Present,
-                Some(AppState::Inherit) | None => AppState::Removed,
-                Some(state) => state,
-            };
-            let mut app = new_app(id, &request.app_name, state);
-            app.version.clone_from(&request.present_version);
-            app.release_key = request.release_key;
-            app.created_with_update = request.request_update;
-            app.wanted = wanted;
-            self.apps.insert(id, app);
-            self.persist_state(id);
-        }
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        // A finished build that waits for its promotion is not overwritten; a teardown always wins (2.5).
-        if app.state == AppState::Built && app.wanted != AppState::Built && !wanted.is_gone() {
-            return;
-        }
-        let lowered = merge(app, &mut request, source);
-        app.wanted = wanted;
-        app.name.clone_from(&request.app_name);
-        app.container = names::container(id, &request.app_name);
-        app.request = Some(request);
-        if lowered {
-            self.note(Level::Warn, format!("{id}: the backend asks for an older credential epoch"));
-        }
-        self.persist_request(id);
-    }
-
     /// Drives an app towards its target: decides on an action and begins it, or leaves it to the running one.
     pub(super) fn drive(&mut self, id: AppKey, why: Why) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let Some(request) = app.request.clone() else { return };
+        if self.apps.get(&id).is_none_or(|app| app.request.is_none()) {
+            return;
+        }
         if why != Why::Retry {
-            app.crash = None;
-            self.timers.clear(Timer::CrashLoop(id));
-            self.timers.clear(Timer::Drive(id));
+            self.forget_crashes(id);
         }
         let Some(app) = self.apps.get_mut(&id) else { return };
-        if let Slot::Busy(run) = &app.slot {
-            let updating = run.action == Action::Update;
-            let cell = transition::action(app.state, app.wanted, id.stage).filter(|action| action.is_cancel());
-            match cell {
-                Some(cancel) if request.cancel_transition || updating => self.cancel(id, cancel),
-                // While updating everything but a cancel is dropped: the end of the update looks at what is wanted (5.3).
-                _ => app.again = app.again.max(Some(why)),
+        if !app.is_idle() {
+            match app.cancel_for(why) {
+                Some(cancel) => self.cancel(id, cancel),
+                // The end of the running action looks at what is wanted then (S3).
+                None => app.again = app.again.max(Some(why)),
             }
             return;
         }
@@ -115,77 +45,48 @@ impl State {
         self.refresh_files(id);
         self.sync_ports(id);
         self.adopt_facts(id);
-        let Some(app) = self.apps.get(&id) else { return };
+        let Some(app) = self.apps.get_mut(&id) else { return };
         let action = if app.pending_update() {
             Some(Action::Update)
         } else {
             transition::action(app.state, app.wanted, id.stage)
         };
         match action {
+            None if app.has_left() => self.forget(id),
             None => {}
             Some(Action::Noop) => self.end_without_action(id, why),
-            Some(_) if !self.engine.answers() => {
-                // The engine is away: everything is driven when it is back, and this wish with it.
-                if let Some(app) = self.apps.get_mut(&id) {
-                    app.again = Some(why);
-                }
-            }
+            // The engine is away: everything is driven when it is back, and this wish with it.
+            Some(_) if !self.engine.answers() => app.again = Some(why),
             Some(action) => self.begin(id, action),
         }
     }
 
-    fn begin(&mut self, id: AppKey, action: Action) {
+    pub(super) fn begin(&mut self, id: AppKey, action: Action) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let unsupported = id.stage == Stage::Dev || app.request.as_ref().is_some_and(Request::is_compose);
-        let steps = if unsupported { vec![Step::Refuse] } else { transition::plan(action, app.wanted) };
-        let run = Run {
-            action,
-            steps: VecDeque::from(steps),
-            waits: None,
-            cancel: None,
-            token: None,
-            conflicts: 0,
-            probes: 0,
-            fetches: 0,
-            bindings: Vec::new(),
-            accepted: false,
-            old_version: app.version.clone(),
-        };
-        app.slot = Slot::Busy(Box::new(run));
+        let supported = id.stage == Stage::Prod && app.is_plain() || action == Action::Discard;
+        let steps = if supported { transition::plan(action, app.wanted) } else { vec![Step::Refuse] };
+        app.slot = Slot::Busy(Box::new(Run::new(action, steps, app)));
         let (state, wanted) = (app.state, app.wanted);
-        self.ports.forget_taken();
         self.note(Level::Info, format!("{id}: {action:?} ({state}, {wanted} is wanted)"));
         self.advance(id);
     }
 
     /// Nothing to do: what is so is reported once more (5.3 step 13).
     fn end_without_action(&mut self, id: AppKey, why: Why) {
-        if why == Why::Requested {
+        if why >= Why::Connected {
             self.report_again(id);
         }
+        let Some(app) = self.apps.get(&id) else { return };
+        if app.has_left() {
+            return self.forget(id);
+        }
+        if why == Why::Requested && matches!(app.wanted, AppState::Built | AppState::Published) {
+            let wanted = app.wanted;
+            self.note(Level::Warn, format!("{id}: {wanted} is wanted, but apps in production are never built here"));
+        }
         self.push_tunnel_state();
-        if self.apps.get(&id).is_some_and(|app| app.wanted.is_gone() && app.state == AppState::Removed) {
-            self.forget(id);
-        }
-    }
-
-    /// Cloud facts that a request brings (5.3 step 10).
-    fn adopt_facts(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let Some(request) = &app.request else { return };
-        let waits = matches!(app.state, AppState::Built | AppState::Published)
-            || (app.state == AppState::Present && app.wanted == AppState::Built);
-        let before = (app.state, app.version.clone(), app.release_key);
-        if let (true, Some(state)) = (waits, request.current_state) {
-            app.state = state;
-        }
-        if !request.present_version.is_empty() && request.present_version != app.version {
-            app.version.clone_from(&request.present_version);
-            app.release_key = request.release_key;
-        }
-        if before != (app.state, app.version.clone(), app.release_key) {
-            self.persist_state(id);
-        }
+        // What is recorded may be no more than what the backend believed.
+        self.look(id);
     }
 
     /// Walks the plan until a step waits or the plan has ended.
@@ -202,15 +103,13 @@ impl State {
 
     /// Performs one step; false if the walk stops here.
     fn perform(&mut self, id: AppKey, step: Step) -> bool {
-        let Some(app) = self.apps.get_mut(&id) else { return false };
+        let Some(app) = self.apps.get(&id) else { return false };
         let container = app.container.clone();
         match step {
             Step::Report(state) => self.report(id, state),
             Step::Say(line) => {
-                let version = match (&app.slot, &app.request) {
-                    (Slot::Busy(run), Some(request)) if matches!(run.action, Action::Update | Action::Pull) => {
-                        request.newest_version.clone()
-                    }
+                let version = match &app.slot {
+                    Slot::Busy(run) if matches!(run.action, Action::Update | Action::Pull) => run.newest.clone(),
                     _ => app.version_that_runs(),
                 };
                 let text = lines::text(line, &app.name, &version);
@@ -221,13 +120,13 @@ impl State {
             Step::Follow => self.logs(LogCommand::Follow { container }),
             Step::Adopt => self.adopt_update(id),
             Step::CancelUpdate => {
-                app.update_status = UpdateStatus::Canceled;
-                if let Some(request) = &mut app.request {
-                    request.request_update = false;
+                if let Some(app) = self.apps.get_mut(&id) {
+                    app.update_status = UpdateStatus::Canceled;
                 }
-                self.persist_request(id);
             }
             Step::ReleasePorts => self.ports.release(id),
+            Step::DeleteFiles if !self.owns_files(id) => {}
+            Step::RemoveOldImage if !self.has_old_image(id) => {}
             Step::Forget => {
                 if app.wanted.is_gone() {
                     self.forget(id);
@@ -307,6 +206,10 @@ impl State {
                 self.logs(LogCommand::Follow { container });
                 self.fail_silently(id, &error, Retry::Later);
             }
+            (Step::Pull { version: Version::Newest, .. }, Outcome::Done) if app.version.is_empty() => {
+                app.version.clone_from(&run.newest);
+                self.advance(id);
+            }
             (Step::NeedImage, Outcome::HasImage(false)) => {
                 transition::PULL.iter().rev().for_each(|step| run.steps.push_front(*step));
                 self.advance(id);
@@ -329,6 +232,11 @@ impl State {
         run.accepted = true;
         if let (Some(Wait::Job(_, Step::Pull { announce: true, .. })), None) = (run.waits, run.cancel) {
             self.report(id, AppState::Downloading);
+            // A cancel that came before there was anything to cancel.
+            let again = self.apps.get(&id).and_then(|app| app.again);
+            if let Some(why) = again {
+                self.drive(id, why);
+            }
         }
     }
 
@@ -349,32 +257,34 @@ impl State {
 
     /// Compares what is with what is wanted, and drives if they differ (5.4).
     pub(super) fn verify(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        if app.request.is_none() || !app.is_idle() || app.state == AppState::Failed {
+        let Some(app) = self.apps.get(&id) else { return };
+        if app.request.is_none() || !app.is_idle() || app.state == AppState::Failed || app.waits_after_crash() {
             return;
         }
         if app.is_settled() {
-            app.redrives = (app.state, app.wanted, 0);
             self.refresh_files(id);
-            return self.sync_ports(id);
+            self.sync_ports(id);
+        } else {
+            self.drive_again(id);
         }
+    }
+
+    /// Drives an app that is not where it is wanted though nobody asked just now. What has been done some times in a row
+    /// without getting there waits: a transition that ends well without reaching its target would spin.
+    pub(super) fn drive_again(&mut self, id: AppKey) {
+        let now = self.now.mono;
+        let Some(app) = self.apps.get_mut(&id) else { return };
         let pair = (app.state, app.wanted);
-        app.redrives = if (app.redrives.0, app.redrives.1) == pair {
-            (pair.0, pair.1, app.redrives.2 + 1)
-        } else {
-            (pair.0, pair.1, 1)
-        };
-        if app.redrives.2 <= REDRIVES {
-            self.drive(id, Why::Verify);
-        } else {
-            // A transition that ends well without reaching its target would spin.
-            let wait = backoff::crash_loop(u64::from(app.redrives.2 - REDRIVES), self.random());
-            self.timers.set(Timer::Drive(id), self.now.mono + wait);
-            self.note(
-                Level::Warn,
-                format!("{id}: still {} where {} is wanted, next try in {}", pair.0, pair.1, lines::span(wait)),
-            );
+        let in_row = app.redrives.pair == pair && now < app.redrives.at + ROW;
+        let count = if in_row { app.redrives.count + 1 } else { 1 };
+        app.redrives = Redrives { pair, count, at: now };
+        if count <= REDRIVES {
+            return self.drive(id, Why::Verify);
         }
+        let wait = backoff::crash_loop(u64::from(count - REDRIVES), self.random());
+        self.timers.set(Timer::Drive(id), now + wait);
+        let span = lines::span(wait);
+        self.note(Level::Warn, format!("{id}: still {} where {} is wanted, next try in {span}", pair.0, pair.1));
     }
 
     /// The action has failed: FAILED before the slot is free, then the crash loop (5.3 step 15).
@@ -413,13 +323,17 @@ impl State {
 
     /// Interrupts the running action; `cancel` follows when its step has ended.
     fn cancel(&mut self, id: AppKey, cancel: Action) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if let (true, Some(request)) = (cancel.ends_update(), &mut app.request) {
+            // What was cancelled must not start again by itself (2.7).
+            request.request_update = false;
+            self.persist_request(id);
+        }
         let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
         run.cancel = Some(cancel);
         match run.waits {
             Some(Wait::Job(job, _)) => self.effect(Effect::Cancel { job }),
             Some(Wait::Token(_)) => {
-                run.waits = None;
-                run.cancel = None;
                 self.timers.clear(Timer::Token(id));
                 self.follow_cancel(id, cancel);
             }
@@ -427,14 +341,17 @@ impl State {
         }
     }
 
+    /// The interrupted step has ended. How it goes on follows from what is wanted now: it may have changed meanwhile.
     fn follow_cancel(&mut self, id: AppKey, cancel: Action) {
-        let update =
-            matches!(cancel, Action::CancelUpdate | Action::CancelUpdateAndRemove | Action::CancelUpdateAndUninstall);
-        self.say(id, lines::cancelled(update).to_owned());
+        let Some(app) = self.apps.get(&id) else { return };
+        let cell = transition::action(app.state, app.wanted, id.stage).filter(|action| action.is_cancel());
+        let cancel = match cell {
+            Some(cell) => cell,
+            None if cancel.ends_update() => Action::CancelUpdate,
+            None => cancel,
+        };
+        self.say(id, lines::cancelled(cancel.ends_update()).to_owned());
         self.release(id);
-        if let Some(app) = self.apps.get_mut(&id) {
-            app.again = None;
-        }
         self.begin(id, cancel);
     }
 
@@ -447,45 +364,12 @@ impl State {
         }
     }
 
-    /// Enters or advances the crash loop of a PROD app.
-    pub(super) fn crash(&mut self, id: AppKey) {
-        if id.stage == Stage::Dev {
-            return;
-        }
-        let jitter = self.random();
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let count = app.crash.map_or(0, |crash| crash.count).saturating_add(1);
-        let wait = backoff::crash_loop(count, jitter);
-        let at = self.now.mono + wait;
-        app.crash = Some(Crash { count, until: Some(at) });
-        self.timers.set(Timer::CrashLoop(id), at);
-        self.timers.clear(Timer::Stable(id));
-        self.say(id, lines::crash_loop(count, wait));
-    }
-
-    pub(super) fn on_crash_timer(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let Some(crash) = &mut app.crash else { return };
-        crash.until = None;
-        if app.is_settled() {
-            app.crash = None;
-        } else {
-            self.drive(id, Why::Retry);
-        }
-    }
-
-    pub(super) fn on_stable(&mut self, id: AppKey) {
-        if let Some(app) = self.apps.get_mut(&id).filter(|app| app.state == AppState::Running) {
-            app.crash = None;
-        }
-    }
-
-    /// The update is done: its version is the installed one (2.7).
+    /// The update is done: its version is the installed one (2.7). A newer one that was asked for meanwhile stays wanted.
     fn adopt_update(&mut self, id: AppKey) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let Some(request) = &mut app.request else { return };
-        app.version.clone_from(&request.newest_version);
-        app.release_key = request.new_release_key;
+        let (Slot::Busy(run), Some(request)) = (&app.slot, &mut app.request) else { return };
+        app.version.clone_from(&run.newest);
+        app.release_key = run.new_release_key;
         app.update_status = UpdateStatus::PendingRemoteConfirmation;
         request.present_version.clone_from(&app.version);
         request.version.clone_from(&app.version);
@@ -497,12 +381,28 @@ impl State {
         self.persist_request(id);
     }
 
+    /// Whether an app's directory is its own: two apps of one name share it (decision 31), and a name that is no name of a
+    /// directory has none.
+    fn owns_files(&self, id: AppKey) -> bool {
+        let Some(app) = self.apps.get(&id) else { return false };
+        let shares = |other: &App| {
+            other.id != id && other.id.stage == id.stage && other.name.to_lowercase() == app.name.to_lowercase()
+        };
+        names::is_path_part(&app.name) && !self.apps.values().any(shares)
+    }
+
+    fn has_old_image(&self, id: AppKey) -> bool {
+        self.apps.get(&id).is_some_and(|app| match &app.slot {
+            Slot::Busy(run) => !run.old_version.is_empty() && run.old_version != app.version,
+            Slot::Idle => false,
+        })
+    }
+
     /// Drops an app that has left the device: rows, log, ports' memory. Reports that wait still go out.
     pub(super) fn forget(&mut self, id: AppKey) {
+        self.forget_crashes(id);
         let Some(app) = self.apps.remove(&id) else { return };
-        for timer in [Timer::CrashLoop(id), Timer::Stable(id), Timer::Drive(id), Timer::Token(id)] {
-            self.timers.clear(timer);
-        }
+        self.timers.clear(Timer::Token(id));
         self.persist(Record::Delete { app: id });
         self.logs(LogCommand::Forget { container: app.container });
         self.push_tunnel_state();
@@ -550,53 +450,4 @@ pub(super) enum Retry {
     Later,
     /// Only when somebody asks.
     Never,
-}
-
-fn new_app(id: AppKey, name: &str, state: AppState) -> App {
-    App {
-        id,
-        name: name.to_owned(),
-        container: names::container(id, name),
-        state,
-        wanted: state.as_request(),
-        request: None,
-        version: String::new(),
-        release_key: 0,
-        created_with_update: false,
-        update_status: UpdateStatus::None,
-        slot: Slot::Idle,
-        again: None,
-        crash: None,
-        redrives: (state, state, 0),
-        seen: None,
-        released: 0,
-        epoch_known: false,
-    }
-}
-
-/// Fills what the request does not carry from what is stored; true if it lowers the credential epoch.
-fn merge(app: &mut App, request: &mut Request, source: Source) -> bool {
-    let Some(stored) = &app.request else {
-        app.epoch_known = true;
-        return false;
-    };
-    if request.device_owner_account_key == 0 {
-        request.device_owner_account_key = stored.device_owner_account_key;
-    }
-    if request.instance_key == 0 && source == Source::List {
-        request.instance_key = stored.instance_key;
-    }
-    if request.docker_credentials.is_empty() {
-        request.docker_credentials.clone_from(&stored.docker_credentials);
-    }
-    if request.version.is_empty() {
-        request.version.clone_from(&stored.version);
-    }
-    let lowered = request.app_cred_epoch > 0 && request.app_cred_epoch < stored.app_cred_epoch;
-    if request.app_cred_epoch == 0 {
-        request.app_cred_epoch = stored.app_cred_epoch;
-    } else {
-        app.epoch_known = true;
-    }
-    lowered
 }

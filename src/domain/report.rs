@@ -45,9 +45,15 @@ struct Report {
 impl Report {
     /// Whether the backend acts on it, so that no newer state may replace it.
     fn is_acted_on(&self) -> bool {
-        let text = |key: &str| self.payload.get(key).and_then(Value::as_str).unwrap_or_default();
-        matches!(text("state"), "BUILT" | "PUBLISHED")
-            || text("updateStatus") == UpdateStatus::PendingRemoteConfirmation.text()
+        matches!(self.text("state"), "BUILT" | "PUBLISHED") || self.confirms_update()
+    }
+
+    fn confirms_update(&self) -> bool {
+        self.text("updateStatus") == UpdateStatus::PendingRemoteConfirmation.text()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.payload.get(key).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -55,6 +61,11 @@ impl Reports {
     /// Whether everything has been delivered.
     pub fn is_empty(&self) -> bool {
         self.queues.values().all(|queue| queue.waiting.is_empty())
+    }
+
+    /// Whether the backend has not been told yet that an app was updated.
+    pub fn confirm_update(&self, id: AppKey) -> bool {
+        self.queues.get(&id).is_some_and(|queue| queue.waiting.iter().any(Report::confirms_update))
     }
 }
 

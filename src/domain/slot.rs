@@ -3,11 +3,12 @@
 //! **Invariant:** an app has one slot, so two transitions of one app cannot run at once (S2). A request that arrives while
 //! the slot is busy replaces what is wanted and is looked at when the slot is free again: the newest one wins (S3).
 
-use super::app::{AppKey, AppState, UpdateStatus};
+use super::app::{AppKey, AppState, Stage, UpdateStatus};
 use super::job::{Container, JobId};
+use super::names;
 use super::ports::Binding;
 use super::request::Request;
-use super::transition::{Action, Step};
+use super::transition::{self, Action, Step};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ pub enum Why {
     Retry,
     /// A transition has ended, or its container has changed.
     Verify,
-    /// Somebody asked: a target already reached is reported again.
+    /// A session was joined: a target already reached is reported again.
+    Connected,
+    /// Somebody asked: likewise, and an update that runs may be cancelled.
     Requested,
 }
 
@@ -51,8 +54,12 @@ pub struct App {
     pub again: Option<Why>,
     /// Crashes in a row.
     pub crash: Option<Crash>,
-    /// How often the same pair of states was driven in a row.
-    pub redrives: (AppState, AppState, u32),
+    /// How often the same pair of states was driven in a row without somebody asking.
+    pub redrives: Redrives,
+    /// The look at its container that is under way.
+    pub look: Option<JobId>,
+    /// Something has happened since that look began.
+    pub look_again: bool,
     /// Its container when it was judged last.
     pub seen: Option<Container>,
     /// Observations of jobs before this one were made while the slot was busy.
@@ -96,6 +103,32 @@ pub struct Run {
     pub accepted: bool,
     /// Version before an update.
     pub old_version: String,
+    /// The newest version when it began: what a pull fetches and an update takes over, whatever is asked for meanwhile.
+    pub newest: String,
+    /// Its release.
+    pub new_release_key: u64,
+}
+
+impl Run {
+    /// A run of `action` for an app that stands at the beginning of `steps`.
+    pub fn new(action: Action, steps: Vec<Step>, app: &App) -> Run {
+        let newest = app.request.as_ref().map(|request| request.newest_version.clone()).unwrap_or_default();
+        Run {
+            action,
+            steps: VecDeque::from(steps),
+            waits: None,
+            cancel: None,
+            token: None,
+            conflicts: 0,
+            probes: 0,
+            fetches: 0,
+            bindings: Vec::new(),
+            accepted: false,
+            old_version: app.version.clone(),
+            newest: if newest.is_empty() { app.version.clone() } else { newest },
+            new_release_key: app.request.as_ref().map_or(0, |request| request.new_release_key),
+        }
+    }
 }
 
 /// What a running action waits for.
@@ -112,11 +145,59 @@ pub enum Wait {
 pub struct Crash {
     /// Crashes in a row.
     pub count: u64,
-    /// When it is started again; `None` once it was.
-    pub until: Option<Duration>,
+    /// It waits to be started again.
+    pub waits: bool,
+}
+
+/// Drives of one pair of states, current and wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redrives {
+    /// The pair.
+    pub pair: (AppState, AppState),
+    /// How often in a row.
+    pub count: u32,
+    /// When it was driven last.
+    pub at: Duration,
 }
 
 impl App {
+    /// An app of which only this is known.
+    pub fn new(id: AppKey, name: &str, state: AppState) -> App {
+        App {
+            id,
+            name: name.to_owned(),
+            container: names::container(id, name),
+            state,
+            wanted: state.as_request(),
+            request: None,
+            version: String::new(),
+            release_key: 0,
+            created_with_update: false,
+            update_status: UpdateStatus::None,
+            slot: Slot::Idle,
+            again: None,
+            crash: None,
+            redrives: Redrives { pair: (state, state), count: 0, at: Duration::ZERO },
+            look: None,
+            look_again: false,
+            seen: None,
+            released: 0,
+            epoch_known: false,
+        }
+    }
+
+    /// Whether it is one container, the only kind that this agent drives yet.
+    pub fn is_plain(&self) -> bool {
+        !self.request.as_ref().is_some_and(Request::is_compose)
+    }
+
+    /// Whether the backend drives it at each connect: DEV apps, builds and releases are driven interactively.
+    pub fn is_backend_driven(&self) -> bool {
+        self.request.is_some()
+            && self.id.stage == Stage::Prod
+            && !matches!(self.wanted, AppState::Published | AppState::Built)
+    }
+
     /// Whether the slot is free.
     pub fn is_idle(&self) -> bool {
         self.slot == Slot::Idle
@@ -127,9 +208,24 @@ impl App {
         matches!(self.state, AppState::Running | AppState::Starting)
     }
 
+    /// Whether it is gone and not wanted, however gone: nothing is left to do.
+    pub fn has_left(&self) -> bool {
+        self.wanted.is_gone() && (self.state == self.wanted || self.state == AppState::Uninstalled)
+    }
+
+    /// How the running action is to be interrupted, if it is: when a cancel is asked for, or an update is no longer
+    /// wanted (5.3 steps 4 and 5). A reconnect alone cancels nothing that is still wanted (decision 17).
+    pub fn cancel_for(&self, why: Why) -> Option<Action> {
+        let Slot::Busy(run) = &self.slot else { return None };
+        let asked = self.request.as_ref().is_some_and(|request| request.cancel_transition);
+        let unwanted = run.action == Action::Update && (why == Why::Requested || self.wanted.is_gone());
+        transition::action(self.state, self.wanted, self.id.stage)
+            .filter(|action| action.is_cancel() && (asked || unwanted))
+    }
+
     /// Whether it waits in its crash loop.
     pub fn waits_after_crash(&self) -> bool {
-        self.crash.is_some_and(|crash| crash.until.is_some())
+        self.crash.is_some_and(|crash| crash.waits)
     }
 
     /// Whether a newer release is wanted.

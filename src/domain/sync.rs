@@ -1,16 +1,16 @@
 //! The backend's list of what is wanted, and what it may delete (apps chapter 5.5 a, decision 21).
 //!
-//! **Invariant:** only a whole, decodable list deletes anything; an empty one, or one that would remove more than half of the
-//! apps, needs a second one at least 30 s later that lacks the same apps (S6, X4).
+//! **Invariant:** only a whole, decodable list deletes anything, apps or containers; an empty one, or one that would remove
+//! more than half of the apps, needs a second one at least 30 s later that lacks the same apps (S6, X4).
 
+use super::accept::Source;
 use super::app::{AppKey, AppState};
-use super::job::JobSpec;
 use super::message::{CallFailure, Level, Record};
-use super::reconcile::Source;
 use super::request::Request;
 use super::slot::Why;
 use super::timers::Timer;
-use super::{Call, Job, State};
+use super::transition::Action;
+use super::{Call, State};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,21 +22,23 @@ const SECOND: Duration = Duration::from_secs(30);
 /// What the lists left open.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sync {
-    /// A list was taken since the database was made or recovered.
+    /// A whole list was taken since the database was made or recovered.
     synced: bool,
-    /// Apps that a doubtful list lacked.
-    suspects: BTreeSet<AppKey>,
+    /// The last fetch failed, or its list had broken entries.
+    doubtful: bool,
+    /// Apps that an empty or strongly shrunken list lacked; a second list decides.
+    suspects: Option<BTreeSet<AppKey>>,
 }
 
 impl Sync {
     /// `synced`: the database says that a list was taken.
     pub fn new(synced: bool) -> Sync {
-        Sync { synced, suspects: BTreeSet::new() }
+        Sync { synced, ..Sync::default() }
     }
 
     /// Whether containers without an app may be removed.
     pub fn may_sweep(&self) -> bool {
-        self.synced && self.suspects.is_empty()
+        self.synced && !self.doubtful && self.suspects.is_none()
     }
 }
 
@@ -55,67 +57,80 @@ impl State {
         self.call(purpose, URI, args, Duration::from_secs(60));
     }
 
-    /// Takes the list of the connect sequence.
-    pub(super) fn take_list(&mut self, args: &[Value]) {
-        let Some(list) = self.decode(args) else { return };
+    /// Takes the list of the connect sequence; `None`: there is none.
+    pub(super) fn take_list(&mut self, args: Option<Vec<Value>>) {
+        self.sync.suspects = None;
+        self.sync.doubtful = true;
+        let Some(list) = args.and_then(|args| self.decode(&args)) else {
+            return self.note(Level::Warn, "no list of the backend, what is wanted stays as it was stored");
+        };
         let missing: BTreeSet<AppKey> = self.apps.keys().copied().filter(|id| !list.known.contains(id)).collect();
-        let wanted = self.apps.values().filter(|app| !app.wanted.is_gone()).count();
-        let lost = missing.iter().filter(|id| self.apps.get(id).is_some_and(|app| !app.wanted.is_gone())).count();
-        self.sync.suspects.clear();
+        let is_wanted = |id: &AppKey| self.apps.get(id).is_some_and(|app| !app.wanted.is_gone());
+        let wanted = self.apps.keys().filter(|id| is_wanted(id)).count();
+        let lost = missing.iter().filter(|id| is_wanted(id)).count();
         if !list.broken.is_empty() {
+            let broken = list.broken.join("; ");
+            self.note(Level::Warn, format!("nothing is deleted, the backend's list has broken entries: {broken}"));
+        } else if list.known.is_empty() || (lost >= 2 && lost * 2 > wanted) {
+            let count = missing.len();
             self.note(
                 Level::Warn,
-                format!("nothing is deleted, the backend's list has broken entries: {}", list.broken.join("; ")),
+                format!("the backend's list lacks {count} apps of this device; they stay unless a second list lacks them too"),
             );
-        } else if !missing.is_empty() && (list.known.is_empty() || (lost >= 2 && lost * 2 > wanted)) {
-            let count = missing.len();
-            self.note(Level::Warn, format!("the backend's list lacks {count} apps of this device; they stay unless a second list lacks them too"));
-            self.sync.suspects = missing;
+            self.sync.suspects = Some(missing);
             self.timers.set(Timer::SecondFetch, self.now.mono + SECOND);
         } else {
-            missing.into_iter().for_each(|id| self.delete_unknown(id));
+            self.trust(missing);
         }
         list.requests.into_iter().for_each(|request| self.accept(request, Source::List));
-        if list.broken.is_empty() && !self.sync.synced {
-            self.sync.synced = true;
-            let value = self.now.wall.to_string();
-            self.persist(Record::Meta { key: "synced_at".to_owned(), value });
-        }
     }
 
     pub(super) fn fetch_again(&mut self) {
-        if self.generation().is_some() && !self.sync.suspects.is_empty() {
+        if self.generation().is_some() && self.sync.suspects.is_some() {
             self.fetch(Call::SecondFetch);
         }
     }
 
     pub(super) fn on_second_fetch(&mut self, result: Result<Vec<Value>, CallFailure>) {
         let list = match result {
-            Ok(args) => self.decode(&args),
+            Ok(args) => self.decode(&args).filter(|list| list.broken.is_empty()),
             Err(failure) => {
                 self.note(Level::Warn, format!("second list: {}", failure.text()));
                 None
             }
         };
-        let suspects = std::mem::take(&mut self.sync.suspects);
-        match list {
-            Some(list) if list.broken.is_empty() => {
-                suspects.into_iter().filter(|id| !list.known.contains(id)).for_each(|id| self.delete_unknown(id));
-                let ids: Vec<AppKey> = list.requests.iter().map(Request::id).collect();
-                list.requests.into_iter().for_each(|request| self.accept(request, Source::List));
-                ids.into_iter().for_each(|id| self.verify(id));
+        let Some(list) = list else {
+            return self.timers.set(Timer::SecondFetch, self.now.mono + SECOND);
+        };
+        let suspects = self.sync.suspects.take().unwrap_or_default();
+        self.trust(suspects.into_iter().filter(|id| !list.known.contains(id)).collect());
+        for request in list.requests {
+            let (id, wanted) = (request.id(), self.apps.get(&request.id()).map(|app| app.wanted));
+            self.accept(request, Source::List);
+            if self.apps.get(&id).map(|app| app.wanted) == wanted {
+                self.verify(id);
+            } else {
+                self.drive(id, Why::Connected);
             }
-            _ => {
-                self.sync.suspects = suspects;
-                self.timers.set(Timer::SecondFetch, self.now.mono + SECOND);
-            }
+        }
+        self.sweep_soon();
+    }
+
+    /// A whole list was taken: what it lacks goes.
+    fn trust(&mut self, unknown: BTreeSet<AppKey>) {
+        self.sync.doubtful = false;
+        unknown.into_iter().for_each(|id| self.discard(id));
+        if !self.sync.synced {
+            self.sync.synced = true;
+            let value = self.now.wall.to_string();
+            self.persist(Record::Meta { key: "synced_at".to_owned(), value });
         }
     }
 
     /// `None`: a failed fetch, nothing is stored and nothing deleted.
     fn decode(&mut self, args: &[Value]) -> Option<List> {
         let Some(entries) = args.first().and_then(Value::as_array) else {
-            self.note(Level::Warn, "the backend's answer is no list of apps, nothing is changed");
+            self.note(Level::Warn, "the backend's answer is no list of apps");
             return None;
         };
         let mut list = List { requests: Vec::new(), known: BTreeSet::new(), broken: Vec::new() };
@@ -135,21 +150,20 @@ impl State {
     }
 
     /// Removes an app that the backend does not know: container and rows; its data stays.
-    fn delete_unknown(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let container = app.container.clone();
+    fn discard(&mut self, id: AppKey) {
         self.note(Level::Warn, format!("{id}: unknown to the backend, its container is removed, its data stays"));
+        let engine_answers = self.engine.answers();
         let Some(app) = self.apps.get_mut(&id) else { return };
-        if !app.is_idle() {
-            // Something is being done with it: it is removed when that has ended.
-            app.wanted = AppState::Removed;
-            if let Some(request) = &mut app.request {
-                request.requested_state = AppState::Removed;
-            }
-            return self.drive(id, Why::Verify);
+        app.wanted = AppState::Removed;
+        if let Some(request) = &mut app.request {
+            request.requested_state = AppState::Removed;
         }
-        self.start_job(Job::Detached(Some(id)), JobSpec::RemoveContainer { container });
-        self.ports.release(id);
-        self.forget(id);
+        let at_once = app.is_idle() && engine_answers;
+        self.persist_request(id);
+        if at_once {
+            self.begin(id, Action::Discard);
+        } else {
+            self.drive(id, Why::Verify);
+        }
     }
 }

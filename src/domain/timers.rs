@@ -27,6 +27,8 @@ pub enum Timer {
     Token(AppKey),
     /// Old history rows are trimmed.
     Trim,
+    /// The agent ends, whatever still runs.
+    Exit,
 }
 
 /// The deadlines.
@@ -42,6 +44,11 @@ impl Timers {
     /// Removes a deadline.
     pub fn clear(&mut self, timer: Timer) {
         self.0.remove(&timer);
+    }
+
+    /// Removes every deadline.
+    pub fn clear_all(&mut self) {
+        self.0.clear();
     }
 
     /// Whether a deadline is set.

@@ -55,6 +55,8 @@ pub enum Action {
     CancelUpdateAndRemove,
     /// Cancel an update, then uninstall.
     CancelUpdateAndUninstall,
+    /// The backend does not know the app: its container goes, its data stays (5.5 a).
+    Discard,
 }
 
 /// The columns of the table, in its order.
@@ -139,6 +141,11 @@ impl Action {
                 | CancelUpdateAndRemove
                 | CancelUpdateAndUninstall
         )
+    }
+
+    /// Whether it cancels an update.
+    pub fn ends_update(self) -> bool {
+        matches!(self, Action::CancelUpdate | Action::CancelUpdateAndRemove | Action::CancelUpdateAndUninstall)
     }
 }
 
@@ -233,7 +240,8 @@ const REMOVE: &[Step] = &[
     Step::Say(Line::Removed),
 ];
 
-const LEAVE: &[Step] = &[Step::Report(AppState::Uninstalled), Step::ReleasePorts, Step::DeleteFiles];
+// The report comes last: until it is stored, an agent that dies here does it all again.
+const LEAVE: &[Step] = &[Step::ReleasePorts, Step::DeleteFiles, Step::Report(AppState::Uninstalled)];
 
 const RUN: &[Step] = &[
     Step::ClearHistory,
@@ -305,9 +313,11 @@ pub fn plan(action: Action, target: AppState) -> Plan {
             join(&[&[Step::Report(AppState::Removed)], LEAVE, &[Step::Forget]])
         }
         Action::CancelPull => join(&[&[Step::Report(AppState::Removed), Step::Forget]]),
-        Action::CancelUpdate => join(&[&[Step::CancelUpdate, Step::Report(AppState::Present)]]),
+        // The old release still runs while the new one is pulled.
+        Action::CancelUpdate => join(&[&[Step::CancelUpdate, Step::RemoveContainer, Step::Report(AppState::Present)]]),
         Action::CancelUpdateAndRemove => join(&[&[Step::CancelUpdate], REMOVE, &[Step::Forget]]),
         Action::CancelUpdateAndUninstall => join(&[&[Step::CancelUpdate], REMOVE, LEAVE, &[Step::Forget]]),
+        Action::Discard => join(&[&[Step::RemoveContainer, Step::ReleasePorts, Step::Forget]]),
         Action::Build
         | Action::Publish
         | Action::RemoveThenPublish
@@ -358,6 +368,7 @@ mod tests {
             CancelUpdate,
             CancelUpdateAndRemove,
             CancelUpdateAndUninstall,
+            Discard,
             Build,
         ] {
             for target in [AppState::Removed, AppState::Uninstalled] {

@@ -2,6 +2,7 @@
 
 use super::download;
 use super::work::Work;
+use crate::net::tls;
 use crate::os::release::arch_and_variant;
 use crate::release::{ARCH, VERSION};
 use log::debug;
@@ -37,7 +38,8 @@ impl Work<'_> {
 
     fn published_version(&self) -> Result<String, String> {
         let url = format!("{}/re-agent/availableVersions.json", self.settings.update_base.trim_end_matches('/'));
-        let bytes = download::fetch(&url, LIMIT, DEADLINE, self.settings.time_floor).map_err(|e| e.to_string())?;
+        let tls = tls::verified(tls::system_roots(), self.settings.time_floor).map_err(|error| error.to_string())?;
+        let bytes = download::fetch(&url, LIMIT, DEADLINE, tls).map_err(|error| error.to_string())?;
         version_for(&bytes, &self.settings.device_env).ok_or_else(|| format!("{url} names no version"))
     }
 }

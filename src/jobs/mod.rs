@@ -13,6 +13,7 @@ use crate::clock::Wall;
 use crate::docker::Docker;
 use crate::domain::job::{JobId, Outcome};
 use crate::logs;
+use crate::os::gpu;
 use crate::os::statistics::CpuSample;
 use crate::thread::Exit;
 use crossbeam_channel::Sender;
@@ -86,13 +87,27 @@ pub fn spawn<T: Send + 'static>(
     wrap: fn(Event) -> T,
     on_exit: impl Fn(Exit) + Send + Sync + 'static,
 ) -> io::Result<Handle> {
+    spawn_with(settings, gpu::is_there, events, wrap, on_exit)
+}
+
+/// [`spawn`], where `has_gpu` tells what a test cannot have: a GPU.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_with<T: Send + 'static>(
+    settings: Settings,
+    has_gpu: fn() -> bool,
+    events: Sender<T>,
+    wrap: fn(Event) -> T,
+    on_exit: impl Fn(Exit) + Send + Sync + 'static,
+) -> io::Result<Handle> {
     // The load of the first window counts from here.
     let born = CpuSample::read().unwrap_or_default();
     // Whoever reads the events has gone: then nobody is left to be told.
     let emit = move |event| drop(events.send(wrap(event)));
     let perform = move |task: &pool::Task, accepted: &dyn Fn()| {
         let docker = settings.docker.cancelled_by(&task.cancel);
-        work::Work { settings: &settings, docker, cancel: &task.cancel, accepted, born }.perform(&task.spec)
+        work::Work { settings: &settings, docker, cancel: &task.cancel, accepted, has_gpu, born }.perform(&task.spec)
     };
     Handle::new(perform, emit, on_exit)
 }

@@ -8,8 +8,8 @@ use crate::clock;
 use crate::docker::{self, ContainerSpec};
 use crate::domain::job::{Launch, Outcome};
 use crate::domain::ports::{Binding, Protocol};
+use crate::os::addresses;
 use crate::os::ports::{self, Transport};
-use crate::os::{addresses, gpu};
 use log::{debug, warn};
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ impl Work<'_> {
 
     /// `nvidia` on a machine with a GPU whose Engine knows that runtime, else nothing.
     fn gpu_runtime(&self) -> Result<&'static str, Failure> {
-        if !gpu::is_there() {
+        if !(self.has_gpu)() {
             return Ok("");
         }
         let known = self.docker.info()?.runtimes.contains_key(NVIDIA);

@@ -22,6 +22,8 @@ pub(super) struct Work<'a> {
     pub(super) cancel: &'a Cancel,
     /// To be called when the Engine has accepted a pull.
     pub(super) accepted: &'a dyn Fn(),
+    /// Whether this machine has a GPU; asked at each start.
+    pub(super) has_gpu: fn() -> bool,
     /// Load of the machine when the workers were started.
     pub(super) born: CpuSample,
 }

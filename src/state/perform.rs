@@ -89,6 +89,7 @@ fn of_log_command(command: LogCommand) -> logs::Command {
         LogCommand::ClearHistory { container } => logs::Command::ClearHistory { container },
         LogCommand::Restore { container, lines } => logs::Command::Restore { container, lines },
         LogCommand::Session { up } => logs::Command::Session { up },
+        LogCommand::MetaRefused => logs::Command::MetaRefused,
         LogCommand::SubscriptionCreated { args } => logs::Command::SubscriptionCreated { args },
         LogCommand::SubscriptionDeleted { args } => logs::Command::SubscriptionDeleted { args },
         LogCommand::Matched { container, answer } => logs::Command::Matched { container, answer },

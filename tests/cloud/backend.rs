@@ -186,6 +186,11 @@ impl Backend {
         self.receive(|calls| calls.to_vec())
     }
 
+    /// The calls after `mark`, in order.
+    pub fn calls_since(&self, mark: usize) -> Vec<Call> {
+        self.receive(|calls| calls[mark.min(calls.len())..].to_vec())
+    }
+
     /// How many calls there were, for `&calls[mark..]` later.
     pub fn mark(&self) -> usize {
         self.receive(<[Call]>::len)

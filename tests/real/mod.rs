@@ -16,13 +16,15 @@ mod lifecycle;
 #[cfg(test)]
 mod parts_tests;
 
-use crate::util::TempDir;
+use crate::util::{TempDir, wait_until};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Runs a script of `tests/env`; its standard output.
 #[track_caller]
@@ -180,6 +182,8 @@ pub struct Docker {
     /// Name prefixes and exact references of what the test made.
     containers: Vec<String>,
     images: Vec<String>,
+    /// Given back after the clean-up.
+    turn: Option<File>,
 }
 
 impl Docker {
@@ -191,12 +195,24 @@ impl Docker {
             script("docker.sh", &[], &[]);
             script("images.sh", &["base"], &[]);
         });
-        Docker { host: None, containers: Vec::new(), images: Vec::new() }
+        Docker { host: None, containers: Vec::new(), images: Vec::new(), turn: None }
+    }
+
+    /// [`Docker::shared`] for a test that runs an agent on it, one at a time: an agent removes the containers of every
+    /// other agent on its engine, since they have one label in common. Waits for its turn, behind other processes too.
+    #[track_caller]
+    pub fn for_agent() -> Docker {
+        let mut docker = Docker::shared();
+        let path = std::env::temp_dir().join("reagent-test-engine.lock");
+        let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        wait_until(Duration::from_secs(900), "a turn at the engine", || file.try_lock().ok());
+        docker.turn = Some(file);
+        docker
     }
 
     /// Another engine, by its `DOCKER_HOST` value.
     pub fn at(host: &str) -> Docker {
-        Docker { host: Some(host.to_owned()), containers: Vec::new(), images: Vec::new() }
+        Docker { host: Some(host.to_owned()), containers: Vec::new(), images: Vec::new(), turn: None }
     }
 
     fn env(&self) -> Vec<(&str, &str)> {

@@ -1,0 +1,116 @@
+//! The job workers against the fake Docker daemon: what a start, a stop, a pull and a listing do, and how they end when
+//! the Engine misbehaves.
+
+mod containers;
+mod queries;
+mod start;
+
+use crate::util::TempDir;
+use crate::util::docker_daemon::DockerDaemon;
+use crossbeam_channel::{Receiver, unbounded};
+use reagent::clock::Wall;
+use reagent::docker::{Address, Docker};
+use reagent::domain::app::Stage;
+use reagent::domain::job::{Folder, JobId, JobSpec, Launch, Outcome};
+use reagent::domain::ports::{Binding, Protocol};
+use reagent::jobs::{self, Event, Handle, Settings};
+use reagent::logs;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a test waits for anything.
+const LIMIT: Duration = Duration::from_secs(20);
+const IMAGE: &str = "registry.test/apps/prod_amd64_900001_app:1.0.0";
+const NAME: &str = "prod_900001_app";
+
+/// Workers with an Engine, an apps directory, and a log hub of their own.
+struct Jobs {
+    handle: Handle,
+    events: Receiver<Event>,
+    log: Receiver<logs::Event>,
+    hub: logs::Handle,
+    folder: TempDir,
+}
+
+/// What differs from test to test.
+struct Setup {
+    docker: Docker,
+    has_gpu: fn() -> bool,
+    update_base: String,
+}
+
+impl Setup {
+    fn of(daemon: &DockerDaemon) -> Setup {
+        let docker = Docker::at(Address::from_setting(&daemon.host(), "").expect("the daemon has an address"));
+        Setup { docker, has_gpu: || false, update_base: "http://127.0.0.1:1".to_owned() }
+    }
+
+    fn spawn(self) -> Jobs {
+        let folder = TempDir::new("jobs");
+        let (logged, log) = unbounded();
+        let source: logs::source::Source = Arc::new(|_, _, _| Err(logs::source::OpenError::NotFound));
+        let publish = |_| logs::Outflow::Free;
+        let hub = logs::spawn("serial", source, publish, logged, |event| event, |_| {}).expect("a thread");
+        let settings = Settings {
+            docker: self.docker,
+            apps_dir: folder.join("apps"),
+            agent_dir: folder.join("agent"),
+            data_root: None,
+            device_env: "test".to_owned(),
+            update_base: self.update_base,
+            serial: "serial".to_owned(),
+            feed: hub.feed(),
+            time_floor: Wall::default(),
+        };
+        let (sink, events) = unbounded();
+        let handle = jobs::spawn_with(settings, self.has_gpu, sink, |event| event, |_| {}).expect("threads");
+        Jobs { handle, events, log, hub, folder }
+    }
+}
+
+impl Jobs {
+    fn with(daemon: &DockerDaemon) -> Jobs {
+        Setup::of(daemon).spawn()
+    }
+
+    /// Does one job to its end.
+    #[track_caller]
+    fn perform(&self, spec: JobSpec) -> Outcome {
+        self.handle.start(1, spec);
+        self.wait_for_end(1)
+    }
+
+    #[track_caller]
+    fn next(&self) -> Event {
+        self.events.recv_timeout(LIMIT).expect("an event of the workers")
+    }
+
+    /// The next event, which is the end of this job.
+    #[track_caller]
+    fn wait_for_end(&self, job: JobId) -> Outcome {
+        match self.next() {
+            Event::Ended { job: ended, outcome } if ended == job => outcome,
+            other => panic!("not the end of job {job} but {other:?}"),
+        }
+    }
+}
+
+/// What starts [`NAME`], with one published port.
+fn launch(host_port: u16) -> Launch {
+    Launch {
+        container: NAME.to_owned(),
+        image: IMAGE.to_owned(),
+        folder: Folder { stage: Stage::Prod, name: "App".to_owned() },
+        environment: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+        bindings: vec![Binding { port: 80, protocol: Protocol::Tcp, host_port, fresh: false }],
+    }
+}
+
+fn start(host_port: u16) -> JobSpec {
+    JobSpec::Start(Box::new(launch(host_port)))
+}
+
+fn stop() -> JobSpec {
+    JobSpec::Stop { container: NAME.to_owned() }
+}
