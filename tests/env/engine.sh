@@ -20,6 +20,10 @@ start() {
   [ -f "$dir/bridge" ] || bridge "$dir"
   # A second start: whatever the first daemon left behind of itself.
   rm -f "$dir/pid" "$dir/dockerd.pid" "$dir/sock"
+  # A killed daemon takes its containerd along. Where nobody collects dead processes, the next one would wait for it.
+  if ! alive "$(cat "$dir/exec/containerd/containerd.pid" 2>/dev/null || echo none)"; then
+    rm -f "$dir/exec/containerd/containerd.pid"
+  fi
   # shellcheck disable=SC2046 # flags
   setsid dockerd $(dockerd_runtime) --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/dockerd.pid" \
     -H "unix://$dir/sock" -b "$(cat "$dir/bridge")" --iptables=false --ip-masq=false >>"$dir/log" 2>&1 </dev/null &

@@ -47,10 +47,27 @@ impl Engine {
 
     #[track_caller]
     fn end(&self, signal: Signal) {
-        let pid = std::fs::read_to_string(self.folder.join("pid")).expect("the script leaves the process id");
-        let pid: i32 = pid.trim().parse().expect("a process id is a number");
+        let pid = self.pid();
         kill_process(Pid::from_raw(pid).expect("a process id"), signal).expect("the daemon is ours to signal");
         crate::util::wait_until(std::time::Duration::from_secs(30), "dockerd ends", || (!alive(pid)).then_some(()));
+    }
+
+    #[track_caller]
+    fn pid(&self) -> i32 {
+        let pid = std::fs::read_to_string(self.folder.join("pid")).expect("the script leaves the process id");
+        pid.trim().parse().expect("a process id is a number")
+    }
+
+    /// The host ports that it publishes, sorted: each has a proxy process of Docker's.
+    pub fn published(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = children(self.pid())
+            .into_iter()
+            .filter_map(|child| std::fs::read_to_string(format!("/proc/{child}/cmdline")).ok())
+            .filter_map(|arguments| arguments.split('\0').skip_while(|word| *word != "-host-port").nth(1)?.parse().ok())
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 
     /// Where it listens.
@@ -81,6 +98,13 @@ impl Drop for Engine {
             eprintln!("could not stop the engine in {}", self.dir());
         }
     }
+}
+
+/// The processes that a process has started and not collected.
+pub fn children(pid: i32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().map_while(Result::ok);
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 /// Whether a process runs; one that nobody has collected does not.

@@ -12,6 +12,7 @@ pub mod relay;
 pub mod stage;
 pub mod tap;
 
+mod crash;
 mod lifecycle;
 #[cfg(test)]
 mod parts_tests;

@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Who sent the bytes.
@@ -47,7 +47,7 @@ pub enum What {
 pub struct Relay {
     own: Address,
     links: Receiver<Link>,
-    stalled: Arc<AtomicBool>,
+    budget: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
     pub seen: Receiver<Seen>,
 }
@@ -59,25 +59,30 @@ enum Address {
 }
 
 impl Relay {
-    /// Between a free loopback port and another one.
-    pub fn tcp(upstream: u16) -> Relay {
+    /// Between a free loopback port and another one; `watched` tells whether what passes is kept in `seen`.
+    pub fn tcp(upstream: u16, watched: bool) -> Relay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free loopback port");
         let own = Address::Tcp(listener.local_addr().expect("a bound listener has an address").port());
-        Relay::start(own, Address::Tcp(upstream), move || listener.accept().map(|(link, _)| Link::Tcp(link)))
+        Relay::start(own, Address::Tcp(upstream), watched, move || listener.accept().map(|(link, _)| Link::Tcp(link)))
     }
 
     /// Between a new Unix socket and another one.
     pub fn unix(path: &Path, upstream: &Path) -> Relay {
         let listener = UnixListener::bind(path).expect("a fresh folder takes a socket");
         let accept = move || listener.accept().map(|(link, _)| Link::Unix(link));
-        Relay::start(Address::Unix(path.to_owned()), Address::Unix(upstream.to_owned()), accept)
+        Relay::start(Address::Unix(path.to_owned()), Address::Unix(upstream.to_owned()), true, accept)
     }
 
-    fn start(own: Address, upstream: Address, accept: impl Fn() -> io::Result<Link> + Send + 'static) -> Relay {
+    fn start(
+        own: Address,
+        upstream: Address,
+        watched: bool,
+        accept: impl Fn() -> io::Result<Link> + Send + 'static,
+    ) -> Relay {
         let (report, seen) = unbounded();
         let (keep, links) = unbounded();
-        let (stalled, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (gate, end) = (stalled.clone(), ended.clone());
+        let (budget, ended) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicBool::new(false)));
+        let (gate, end) = (budget.clone(), ended.clone());
         let body = move || {
             for connection in 0.. {
                 let Ok(client) = accept() else { return };
@@ -86,19 +91,21 @@ impl Relay {
                 }
                 let server = upstream.connect();
                 let what = What::Opened { reached: server.is_ok() };
-                drop(report.send(Seen { connection, at: clock::mono(), what }));
+                if watched {
+                    drop(report.send(Seen { connection, at: clock::mono(), what }));
+                }
                 // Without a server the client's connection is closed by this drop.
                 let Ok(server) = server else { continue };
                 for (side, from, to) in [(Side::Client, &client, &server), (Side::Server, &server, &client)] {
                     let (from, to) = (from.duplicate(), to.duplicate());
                     drop((keep.send(from.duplicate()), keep.send(to.duplicate())));
-                    let pump = Pump { connection, side, gate: gate.clone(), report: report.clone() };
+                    let pump = Pump { connection, side, watched, budget: gate.clone(), report: report.clone() };
                     reagent::thread::spawn("relay-pump", |_| {}, move || pump.run(from, to)).expect("a thread starts");
                 }
             }
         };
         reagent::thread::spawn("relay", |_| {}, body).expect("a thread starts");
-        Relay { own, links, stalled, ended, seen }
+        Relay { own, links, budget, ended, seen }
     }
 
     /// The loopback port of a TCP relay.
@@ -109,9 +116,14 @@ impl Relay {
         }
     }
 
-    /// While stalled, what the server sends does not arrive.
-    pub fn stall(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::SeqCst);
+    /// Lets about this many more bytes of the server pass, in all connections together; then they stall.
+    pub fn stall_after(&self, bytes: usize) {
+        self.budget.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Lets everything pass again.
+    pub fn release(&self) {
+        self.stall_after(usize::MAX);
     }
 
     /// Cuts all connections; new ones are taken.
@@ -123,7 +135,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        self.stall(false);
+        self.release();
         // Wakes the thread that accepts.
         drop(self.own.connect());
         self.cut();
@@ -182,7 +194,8 @@ impl Link {
 struct Pump {
     connection: usize,
     side: Side,
-    gate: Arc<AtomicBool>,
+    watched: bool,
+    budget: Arc<AtomicUsize>,
     report: Sender<Seen>,
 }
 
@@ -190,9 +203,8 @@ impl Pump {
     fn run(&self, mut from: Link, mut to: Link) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            // Polls: the other pumps are blocked in the system's `read`, nobody could wake them.
-            while self.side == Side::Server && self.gate.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
+            if self.side == Side::Server {
+                self.spend(count);
             }
             self.report(What::Bytes(self.side, buffer[..count].to_vec()));
             if to.write_all(&buffer[..count]).is_err() {
@@ -203,7 +215,28 @@ impl Pump {
         self.report(What::Closed(self.side));
     }
 
+    /// Waits until the budget is not used up. Polls: the other pumps are blocked in the system's `read`, and nobody could
+    /// wake them.
+    fn spend(&self, count: usize) {
+        loop {
+            let left = self.budget.load(Ordering::SeqCst);
+            match left {
+                usize::MAX => return,
+                0 => std::thread::sleep(Duration::from_millis(5)),
+                _ => {
+                    let rest = left.saturating_sub(count);
+                    if self.budget.compare_exchange(left, rest, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     fn report(&self, what: What) {
+        if !self.watched {
+            return;
+        }
         drop(self.report.send(Seen { connection: self.connection, at: clock::mono(), what }));
     }
 }

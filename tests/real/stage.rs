@@ -10,8 +10,9 @@ use crate::cloud::wanted::WantedApp;
 use crate::util::{Agent, Options, TempDir, wait_until};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use reagent::clock;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::ops::Deref;
 use std::path::Path;
@@ -100,7 +101,7 @@ impl Stage {
         let tap = Tap::start(crossbar.port());
         let sockets = TempDir::new("sockets");
         let requests = Requests::start(&sockets.join("docker"), &engine.socket());
-        let download = Relay::tcp(registry().port());
+        let download = Relay::tcp(registry().port(), false);
         let flock = backend.identity.flock(&tap.url(), &format!("127.0.0.1:{}", download.port()));
         let env = vec![("DOCKER_HOST".to_owned(), format!("unix://{}", sockets.join("docker").display()))];
         let agent = Agent::prepare(Options { flock: format!("{flock:#}"), flags: Vec::new(), env });
@@ -129,25 +130,40 @@ impl Stage {
         format!("127.0.0.1:{}/apps/{}:{version}", self.download.port(), app.image(reagent::release::ARCH))
     }
 
-    /// Asks for an app state as the platform does, and waits until the agent has reported it.
+    /// Asks for an app's target as the platform does, and waits until the agent has reported a state.
     #[track_caller]
     pub fn request(&self, app: &WantedApp, state: &str) {
         let mark = self.backend.mark();
-        self.backend.request_app_state(&app.clone().target(state)).expect("the agent takes the request");
+        self.backend.request_app_state(app).expect("the agent takes the request");
         self.backend.wait_for_state(SOON, mark, app.app_key, state);
     }
 
-    /// Waits for the end of what an app goes through: `state` on the wire and on the engine, and nothing after it.
+    /// Waits for the end of what an app goes through after `mark`: for a second `state` is what was reported last, and the
+    /// engine agrees: one container that runs the image of `version`, or none.
     #[track_caller]
-    pub fn settles(&self, limit: Duration, mark: usize, app: &WantedApp, state: &str) {
-        self.backend.wait_for(limit, &format!("app {} settles as {state}", app.app_key), |calls| {
+    pub fn settles(&self, limit: Duration, mark: usize, app: &WantedApp, state: &str, version: &str) {
+        let quiet = Duration::from_secs(1);
+        let what = format!("app {} settles as {state} in version {version}", app.app_key);
+        wait_until(limit, &what, || {
+            let calls = self.backend.calls();
             let mut reports = calls[mark..].iter().filter(|call| call.argument()["app_key"] == app.app_key);
             let last = reports.rfind(|call| call.argument().get("state").is_some())?;
-            (last.argument()["state"] == state).then_some(())
+            let settled = last.argument()["state"] == state && last.at + quiet < clock::mono();
+            (settled && self.engine_has(app, state, version)).then_some(())
         });
-        let names = self.docker.names(&app.container());
-        let expected = if state == "RUNNING" { vec![app.container()] } else { Vec::new() };
-        assert_eq!(names, expected, "one container for RUNNING, none for {state}");
+        assert_eq!(self.docker.names("").len(), usize::from(state == "RUNNING"), "{:?}", self.docker.names(""));
+        let wanted = if state == "RUNNING" { app.ports.len() } else { 0 };
+        assert_eq!(self.engine.published().len(), wanted, "published: {:?}", self.engine.published());
+    }
+
+    fn engine_has(&self, app: &WantedApp, state: &str, version: &str) -> bool {
+        match self.docker.inspect(&app.container()) {
+            Some(container) => {
+                let image = &container["Config"]["Image"];
+                state == "RUNNING" && container["State"]["Running"] == true && *image == self.reference(app, version)
+            }
+            None => state != "RUNNING",
+        }
     }
 
     /// What `docker inspect` shows of an app's container.
@@ -187,7 +203,7 @@ pub fn page_says(port: u16, path: &str, text: &str) {
 pub struct Requests {
     relay: Relay,
     lines: RefCell<Vec<(Duration, String)>>,
-    opened: RefCell<Map<String, Value>>,
+    opened: RefCell<HashSet<usize>>,
 }
 
 impl Requests {
@@ -195,11 +211,29 @@ impl Requests {
         Requests { relay: Relay::unix(path, engine), lines: RefCell::default(), opened: RefCell::default() }
     }
 
+    /// Waits until the agent has asked the engine for something after `mark` lines.
+    #[track_caller]
+    pub fn wait_for(&self, mark: usize, wanted: &str) {
+        wait_until(SOON, &format!("the agent asks the engine for {wanted}"), || {
+            self.lines()[mark..].iter().any(|(_, line)| line.contains(wanted)).then_some(())
+        });
+    }
+
+    /// What the engine answers from now on does not arrive, until [`Requests::release`].
+    pub fn stall(&self) {
+        self.relay.stall_after(0);
+    }
+
+    /// Ends [`Requests::stall`].
+    pub fn release(&self) {
+        self.relay.release();
+    }
+
     /// The request lines so far: the client makes one connection for each, so the first bytes of a connection tell it.
     pub fn lines(&self) -> Vec<(Duration, String)> {
         for Seen { connection, at, what } in self.relay.seen.try_iter() {
             let What::Bytes(Side::Client, bytes) = what else { continue };
-            if self.opened.borrow_mut().insert(connection.to_string(), json!(true)).is_none() {
+            if self.opened.borrow_mut().insert(connection) {
                 let text = String::from_utf8_lossy(&bytes);
                 let line = text.lines().next().unwrap_or_default().to_owned();
                 self.lines.borrow_mut().push((at, line));

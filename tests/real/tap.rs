@@ -38,7 +38,7 @@ pub struct Tap {
 impl Tap {
     /// In front of the router on a loopback port.
     pub fn start(router: u16) -> Tap {
-        Tap { relay: Relay::tcp(router), streams: RefCell::default(), frames: RefCell::default() }
+        Tap { relay: Relay::tcp(router, true), streams: RefCell::default(), frames: RefCell::default() }
     }
 
     /// The URL for the agent's `.flock`.
