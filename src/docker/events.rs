@@ -154,6 +154,7 @@ impl<T> Watcher<T> {
     fn watch(&self) -> Result<Stopped, Stopped> {
         let mut waiting_since = clock::mono();
         let mut told = false;
+        let mut last = None;
         loop {
             let reason = match self.subscribe() {
                 Ok((up, stream)) => {
@@ -169,13 +170,16 @@ impl<T> Watcher<T> {
                 }
                 Err(Error::Cancelled) => return Ok(Stopped),
                 Err(reason) => {
-                    log::debug!("no docker yet: {reason}");
+                    // Once per reason: an Engine that stays away must not fill the log.
+                    if last.as_ref() != Some(&reason) {
+                        log::debug!("no docker yet: {reason}");
+                        last = Some(reason.clone());
+                    }
                     let late = clock::mono().saturating_sub(waiting_since) >= QUICK_PHASE;
                     (late && !told).then_some(reason)
                 }
             };
             if let Some(reason) = reason {
-                log::warn!("docker is down: {reason}");
                 told = true;
                 self.emit(Event::Down { reason })?;
             }
@@ -193,7 +197,6 @@ impl<T> Watcher<T> {
         let since = unix_time(clock::wall());
         let request = filters.apply(Request::new(Method::Get, "/events").query("since", &since));
         let stream = self.docker.stream(&request)?;
-        log::info!("docker {server_version} is up, API {api_version}");
         Ok((Event::Up { api_version, server_version }, stream))
     }
 

@@ -80,7 +80,7 @@ impl State {
         if let Some(older) = self.generation() {
             self.on_left(older, "another one was joined");
         }
-        self.note(Level::Info, format!("joined the router, session {session}"));
+        self.note(Level::Debug, format!("session {session}: connect sequence begins"));
         self.session = Session {
             generation: Some(generation),
             id: session,
