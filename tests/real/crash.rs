@@ -62,6 +62,7 @@ fn downloading(blow: Blow) {
     let mark = stage.backend.mark();
     blow.falls(&mut stage);
     stage.settles(RECOVERY, mark, &app, "RUNNING", "1.0.0");
+    stage.nothing_else(&app);
 }
 
 fn starting(blow: Blow) {
@@ -79,6 +80,7 @@ fn starting(blow: Blow) {
     let mark = stage.backend.mark();
     blow.falls(&mut stage);
     stage.settles(RECOVERY, mark, &app, "RUNNING", "1.0.0");
+    stage.nothing_else(&app);
 }
 
 fn stopping(blow: Blow) {
@@ -90,6 +92,7 @@ fn stopping(blow: Blow) {
     let mark = stage.backend.mark();
     blow.falls(&mut stage);
     stage.settles(RECOVERY, mark, &app, "PRESENT", "1.0.0");
+    stage.nothing_else(&app);
 }
 
 fn updating(blow: Blow) {
@@ -105,6 +108,7 @@ fn updating(blow: Blow) {
     let mark = stage.backend.mark();
     blow.falls(&mut stage);
     stage.settles(RECOVERY, mark, &app, "RUNNING", "2.0.0");
+    stage.nothing_else(&app);
     assert_eq!(stage.backend.known(504, "PROD").present_version, "2.0.0");
 }
 
@@ -120,6 +124,7 @@ fn deleting(blow: Blow) {
     let mark = stage.backend.mark();
     blow.falls(&mut stage);
     stage.settles(RECOVERY, mark, &app, "UNINSTALLED", "1.0.0");
+    stage.nothing_else(&app);
     assert_eq!(stage.docker.run(&["images", "-q"]), "");
     wait_until(SOON, "the data goes", || (!stage.agent.apps_dir().join("prod/demo").exists()).then_some(()));
 }
@@ -185,4 +190,5 @@ fn an_engine_killed_under_running_apps_has_them_run_again() {
     // The daemon ends what it finds running at its start. The agent reports that and starts the app after the back-off.
     stage.backend.wait_for_state(SOON, mark, 501, "FAILED");
     stage.settles(RECOVERY, mark, &app, "RUNNING", "1.0.0");
+    stage.nothing_else(&app);
 }

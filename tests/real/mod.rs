@@ -12,8 +12,14 @@ pub mod relay;
 pub mod stage;
 pub mod tap;
 
+#[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod ordinary;
+#[cfg(test)]
+mod outage;
 #[cfg(test)]
 mod parts_tests;
 

@@ -151,8 +151,15 @@ impl Stage {
             let settled = last.argument()["state"] == state && last.at + quiet < clock::mono();
             (settled && self.engine_has(app, state, version)).then_some(())
         });
-        assert_eq!(self.docker.names("").len(), usize::from(state == "RUNNING"), "{:?}", self.docker.names(""));
-        let wanted = if state == "RUNNING" { app.ports.len() } else { 0 };
+    }
+
+    /// The app is all that there is on the engine: one container and its ports if it runs, else nothing.
+    #[track_caller]
+    pub fn nothing_else(&self, app: &WantedApp) {
+        let names = self.docker.names("");
+        let runs = self.docker.inspect(&app.container()).is_some();
+        assert_eq!(names.len(), usize::from(runs), "{names:?}");
+        let wanted = if runs { app.ports.len() } else { 0 };
         assert_eq!(self.engine.published().len(), wanted, "published: {:?}", self.engine.published());
     }
 
@@ -232,6 +239,9 @@ impl Requests {
     /// The request lines so far: the client makes one connection for each, so the first bytes of a connection tell it.
     pub fn lines(&self) -> Vec<(Duration, String)> {
         for Seen { connection, at, what } in self.relay.seen.try_iter() {
+            if matches!(what, What::Opened { reached: false }) {
+                self.lines.borrow_mut().push((at, "nobody is there".to_owned()));
+            }
             let What::Bytes(Side::Client, bytes) = what else { continue };
             if self.opened.borrow_mut().insert(connection) {
                 let text = String::from_utf8_lossy(&bytes);
