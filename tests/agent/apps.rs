@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 /// Waits until no report waits any more: the outbox of the database is empty.
 #[track_caller]
 fn settle(device: &Device) {
-    wait_until(LIMIT, "all reports are delivered", || device.rows("SELECT id FROM StateOutbox").is_empty().then_some(()));
+    wait_until(LIMIT, "all reports are delivered", || {
+        device.rows("SELECT id FROM StateOutbox").is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -215,7 +217,8 @@ fn s3_the_newest_of_many_requests_in_mid_transition_wins() {
     }
     device.engine.heal();
     device.cloud.backend.wait_for(LIMIT, "a settled app", |calls| {
-        let last = calls[mark..].iter().rfind(|call| call.is("update_app_on_device") && call.argument()["app_key"] == 501);
+        let last =
+            calls[mark..].iter().rfind(|call| call.is("update_app_on_device") && call.argument()["app_key"] == 501);
         last.filter(|call| call.argument()["state"] == "PRESENT").map(drop)
     });
     device.engine.wait_for_status("prod_501_demo", "absent");

@@ -79,7 +79,8 @@ fn read_after_subscribing(device: &Device, events: &Receiver<crate::cloud::peer:
         let line = format!("probe {probe}");
         device.engine.write_log(CONTAINER, 1, &line);
         read(device, &line);
-        let arrived = |event: crate::cloud::peer::Payload| event.args[0].as_str().is_some_and(|text| text.ends_with(&line));
+        let arrived =
+            |event: crate::cloud::peer::Payload| event.args[0].as_str().is_some_and(|text| text.ends_with(&line));
         if events.recv_timeout(std::time::Duration::from_millis(500)).is_ok_and(arrived) {
             return;
         }

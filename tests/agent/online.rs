@@ -57,13 +57,15 @@ fn it_is_configuring_then_connected_by_the_recorded_calls_in_the_recorded_order(
     let session = device.cloud.router.sessions(&device.authid())[0];
     let testament = sent.iter().find(|message| message[3] == "wamp.session.add_testament").unwrap();
     let identity = &device.cloud.backend.identity;
-    let payload = json!({"swarm_key": 2, "device_key": 3, "serial_number": identity.serial, "wamp_session_id": session});
+    let payload =
+        json!({"swarm_key": 2, "device_key": 3, "serial_number": identity.serial, "wamp_session_id": session});
     assert_eq!(testament[4], json!(["reswarm.api.testament_device", [payload], {}]));
     let status = sent.iter().rfind(|message| is_connected(message)).unwrap();
     assert_eq!(status[4][0]["wamp_session_id"], session);
     assert!(status[4][0]["stats"]["cpu_usage"].is_f64() && status[4][0]["stats"]["memory_total"].as_u64() > Some(0));
     // Request ids count up from 1 without a gap.
-    let ids: Vec<u64> = sent.iter().filter(|m| [32, 48, 64].map(Value::from).contains(&m[0])).map(|m| m[1].as_u64().unwrap()).collect();
+    let ids: Vec<u64> =
+        sent.iter().filter(|m| [32, 48, 64].map(Value::from).contains(&m[0])).map(|m| m[1].as_u64().unwrap()).collect();
     assert_eq!(ids, (1..=u64::try_from(ids.len()).unwrap()).collect::<Vec<_>>());
 }
 
@@ -81,9 +83,13 @@ fn everything_is_registered_with_the_recorded_options_between_configuring_and_th
     let golden = recorded().into_iter().rfind(|message| message[0] == 64).unwrap();
     for (at, message) in &registered[1..] {
         assert_eq!(message[2], golden[2], "{message}");
-        assert!((place("reswarm.devices.update_device_status")..place("reswarm.devices.update_device_architecture")).contains(at));
+        assert!(
+            (place("reswarm.devices.update_device_status")..place("reswarm.devices.update_device_architecture"))
+                .contains(at)
+        );
     }
-    let names: BTreeSet<String> = registered[1..].iter().map(|(_, message)| message[3].as_str().unwrap().to_owned()).collect();
+    let names: BTreeSet<String> =
+        registered[1..].iter().map(|(_, message)| message[3].as_str().unwrap().to_owned()).collect();
     assert_eq!(names, rpc::PROCEDURES.iter().map(|row| uri(row.name)).collect::<BTreeSet<_>>());
     assert_eq!(names.len(), registered.len() - 1, "each once");
     let mut held = device.cloud.router.registrations(&device.authid());
@@ -99,7 +105,10 @@ fn everything_is_registered_with_the_recorded_options_between_configuring_and_th
 fn the_hello_announces_only_what_was_recorded_and_what_callers_depend_on() {
     let (_device, sent) = connect();
     let (own, golden) = (&sent[0], &recorded()[0]);
-    assert_eq!((&own[1], &own[2]["authid"], &own[2]["authmethods"]), (&json!("realm1"), &json!("2-3"), &json!(["wampcra"])));
+    assert_eq!(
+        (&own[1], &own[2]["authid"], &own[2]["authmethods"]),
+        (&json!("realm1"), &json!("2-3"), &json!(["wampcra"]))
+    );
     let own = own[2]["roles"].as_object().unwrap();
     assert_eq!(own.keys().collect::<Vec<_>>(), ["callee", "caller", "publisher", "subscriber"]);
     for (role, announced) in own {
@@ -120,7 +129,8 @@ fn c6_a_killed_agent_leaves_its_testament() {
     device.agent.kill9();
     let left = wait_until(LIMIT, "the testament", || device.cloud.backend.testaments().first().cloned());
     let identity = &device.cloud.backend.identity;
-    let expected = json!({"swarm_key": 2, "device_key": 3, "serial_number": identity.serial, "wamp_session_id": session});
+    let expected =
+        json!({"swarm_key": 2, "device_key": 3, "serial_number": identity.serial, "wamp_session_id": session});
     assert_eq!(left, expected);
 }
 
@@ -128,7 +138,9 @@ fn c6_a_killed_agent_leaves_its_testament() {
 fn calls_that_fail_or_answer_nonsense_do_not_stop_the_connect_sequence() {
     use crate::cloud::backend::Answer;
     let odd = [vec![], vec![Value::Null], vec![json!(7)], vec![json!({"swarm_key": "x"})]];
-    for answer in odd.into_iter().map(Answer::Args).chain([Answer::Error("wamp.error.runtime_error".to_owned(), vec![])]) {
+    for answer in
+        odd.into_iter().map(Answer::Args).chain([Answer::Error("wamp.error.runtime_error".to_owned(), vec![])])
+    {
         let mut device = Device::prepare();
         for procedure in [
             "read_device_metadata",

@@ -147,9 +147,15 @@ fn a_denied_caller_is_told_so_and_nothing_is_asked_of_the_engine() {
 #[test]
 fn the_documented_privileges_are_asked_for() {
     let needs = |name: &str| rpc::find(name).unwrap_or_else(|| panic!("no {name}")).privilege;
-    for name in ["get_images", "list_containers", "get_agent_metadata", "get_storage_data", "get_app_log_history",
-        "get_ipv4_addresses", "get_network_metadata"]
-    {
+    for name in [
+        "get_images",
+        "list_containers",
+        "get_agent_metadata",
+        "get_storage_data",
+        "get_app_log_history",
+        "get_ipv4_addresses",
+        "get_network_metadata",
+    ] {
         assert_eq!(needs(name), Some(Privilege::Read), "{name}");
     }
     assert_eq!(needs("prune_images"), Some(Privilege::Maintain));
@@ -191,7 +197,10 @@ fn the_backend_may_act_for_a_user_and_nobody_else_may() {
     assert_eq!(asked(vec![], json!({"requestor_account_key": "42"})), Some(json!(42)));
     assert_eq!(asked(vec![], json!({"requestor_account_key": 42})), Some(json!(42)));
     assert_eq!(asked(vec![json!({"requestor_account_key": "7"})], json!({})), Some(json!(7)));
-    assert_eq!(asked(vec![json!({"requestor_account_key": 7})], json!({"requestor_account_key": null})), Some(json!(7)));
+    assert_eq!(
+        asked(vec![json!({"requestor_account_key": 7})], json!({"requestor_account_key": null})),
+        Some(json!(7))
+    );
     assert_eq!(asked(vec![json!({})], json!({})), None);
     for odd in [json!("not-a-number"), json!([]), json!(true), json!(1.5)] {
         let (answer, asked) = checked(vec![], json!({"requestor_account_key": odd}));
@@ -229,8 +238,20 @@ fn results_have_the_documented_shapes() {
     keys.sort();
     assert_eq!(
         keys,
-        ["cpu_count", "cpu_usage", "docker_apps_free", "docker_apps_mounted", "docker_apps_total", "docker_apps_used",
-            "memory_available", "memory_total", "memory_used", "storage_free", "storage_total", "storage_used"]
+        [
+            "cpu_count",
+            "cpu_usage",
+            "docker_apps_free",
+            "docker_apps_mounted",
+            "docker_apps_total",
+            "docker_apps_used",
+            "memory_available",
+            "memory_total",
+            "memory_used",
+            "storage_free",
+            "storage_total",
+            "storage_used"
+        ]
     );
     assert!(storage[0]["cpu_usage"].is_f64() && storage[0]["docker_apps_mounted"].is_boolean());
     for address in device.call("get_network_metadata", vec![]).unwrap().args {

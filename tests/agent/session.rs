@@ -92,7 +92,9 @@ fn c6_drops_in_a_row_in_every_way_leave_one_whole_session_and_no_thread_more() {
         };
         assert_eq!(dropped, 1);
         device.cloud.backend.wait_for_status(LIMIT, mark, "CONNECTED");
-        wait_until(LIMIT, "one session is left", || (device.cloud.router.sessions(&device.authid()).len() == 1).then_some(()));
+        wait_until(LIMIT, "one session is left", || {
+            (device.cloud.router.sessions(&device.authid()).len() == 1).then_some(())
+        });
         assert_whole(&device);
     }
     wait_until(LIMIT, &format!("no other threads than {before:?}"), || (threads(&device) == before).then_some(()));
@@ -113,7 +115,9 @@ fn c3_its_own_half_open_session_is_not_taken_for_a_second_device_for_ever() {
     }
     device.cloud.router.overlook_losses(false);
     device.cloud.backend.wait_for_status(LIMIT, mark, "CONNECTED");
-    wait_until(LIMIT, "the old session is gone", || (device.cloud.router.sessions(&device.authid()).len() == 1).then_some(()));
+    wait_until(LIMIT, "the old session is gone", || {
+        (device.cloud.router.sessions(&device.authid()).len() == 1).then_some(())
+    });
     assert_ne!(device.cloud.router.sessions(&device.authid()), old);
     assert_whole(&device);
     assert_eq!(device.agent.terminate(LIMIT).code(), Some(0));
@@ -199,7 +203,9 @@ fn a_lost_session_cancels_no_download() {
     device.cloud.backend.wait_for_status(LIMIT, mark, "CONNECTED");
     let pulls = device.engine.requests().iter().filter(|asked| asked.path == "/images/create").count();
     assert_eq!((pulls, device.recorded()), (1, vec!["501:DOWNLOADING".to_owned()]));
-    wait_until(LIMIT, "only the pull and the events are open", || (device.engine.connections() <= before).then_some(()));
+    wait_until(LIMIT, "only the pull and the events are open", || {
+        (device.engine.connections() <= before).then_some(())
+    });
 }
 
 #[test]
@@ -229,7 +235,9 @@ fn c4_a_router_that_falls_silent_is_left_and_found_again() {
     wait_until(LIMIT, "the silence is noticed", || device.agent.log().contains("session lost").then_some(()));
     device.cloud.router.freeze(false);
     device.cloud.backend.wait_for_status(LIMIT, mark, "CONNECTED");
-    wait_until(LIMIT, "one session is left", || (device.cloud.router.sessions(&device.authid()).len() == 1).then_some(()));
+    wait_until(LIMIT, "one session is left", || {
+        (device.cloud.router.sessions(&device.authid()).len() == 1).then_some(())
+    });
 }
 
 #[test]

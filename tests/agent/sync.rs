@@ -48,7 +48,11 @@ fn s6_an_answer_that_is_no_whole_list_deletes_nothing() {
         device.connect();
         assert_eq!(ids(&device), before, "{answer:?}");
         assert_eq!(device.recorded(), ["501:RUNNING", "502:RUNNING"], "{answer:?}");
-        assert_eq!(device.rows("SELECT app_key FROM RequestedAppStates ORDER BY app_key"), ["501", "502"], "{answer:?}");
+        assert_eq!(
+            device.rows("SELECT app_key FROM RequestedAppStates ORDER BY app_key"),
+            ["501", "502"],
+            "{answer:?}"
+        );
     }
     device.cloud.backend.answer("get_requested_app_states", Answer::Usual);
     let removals = device.engine.requests().into_iter().filter(|asked| asked.method == "DELETE").count();
@@ -98,7 +102,8 @@ fn a_list_is_taken_while_an_older_agent_wrote_odd_rows() {
     let (mut device, before) = two_apps();
     device.agent.terminate(LIMIT);
     let conn = rusqlite::Connection::open(device.agent.agent_dir().join("reagent.db")).unwrap();
-    conn.execute("UPDATE RequestedAppStates SET ports = 'null', environment_variables = '{' WHERE app_key = 502", []).unwrap();
+    conn.execute("UPDATE RequestedAppStates SET ports = 'null', environment_variables = '{' WHERE app_key = 502", [])
+        .unwrap();
     conn.close().unwrap();
     device.connect();
     assert_eq!(ids(&device), before);
