@@ -103,8 +103,7 @@ fn d1_an_engine_that_hangs_altogether_is_survived_and_used_again_when_it_heals()
     let id = device.container_id("prod_501_demo");
     device.engine.fault("*", Fault::Hang);
     device.cloud.backend.request_app_state(&device.cloud.backend.known(501, "PROD").target("PRESENT")).unwrap();
-    let hanging = wait_until(LIMIT, "a call hangs", || (device.engine.connections() > 1).then_some(()));
-    assert_eq!(hanging, ());
+    wait_until(LIMIT, "a call hangs", || (device.engine.connections() > 1).then_some(()));
     assert!(device.call("device_handshake", vec![]).is_ok());
     assert!(device.call("get_storage_data", vec![]).is_ok());
     assert_eq!(device.container_id("prod_501_demo"), id);

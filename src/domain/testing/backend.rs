@@ -18,6 +18,8 @@ pub(in crate::domain) struct Backend {
     pub list: Option<Answer>,
     /// Other answers, by the first word of the trace line; `None` stays silent.
     pub answers: BTreeMap<&'static str, Option<Answer>>,
+    /// The arguments of the last call, by the same words.
+    pub last: BTreeMap<&'static str, Vec<Value>>,
     /// State reports that it took, by app.
     pub told: BTreeMap<u64, Vec<String>>,
 }
@@ -81,6 +83,7 @@ impl Backend {
             "wamp.subscription.match" => ("match", format!("call match {first}"), vec![json!(null)]),
             other => panic!("unknown call {other}"),
         };
+        self.last.insert(word, args.to_vec());
         let answer = match (self.answers.get(word), &self.list) {
             (Some(scripted), _) => scripted.clone(),
             (None, Some(list)) if word == "list" => Some(list.clone()),

@@ -34,6 +34,44 @@ fn c8_the_connect_sequence_has_one_order() {
 }
 
 #[test]
+fn the_calls_of_the_connect_sequence_carry_what_was_recorded() {
+    let mut world = World::connected();
+    world.request(1, "RUNNING", json!({"ports": [{"port": 80, "extra": 1}]}));
+    world.settle();
+    let last = |word: &str| world.backend.last[word].clone();
+    assert_eq!(last("metadata"), [json!({"device_key": 3})]);
+    assert_eq!(last("key"), [] as [serde_json::Value; 0]);
+    assert_eq!(
+        last("status"),
+        [json!({"swarm_key": 2, "device_key": 3, "status": "CONNECTED", "wamp_session_id": 1001,
+                "stats": {"cpu_usage": 1.0}, "tunnel_capable": false})]
+    );
+    assert_eq!(
+        last("architecture"),
+        [
+            json!({"swarm_key": 2, "device_key": 3, "architecture": "amd64", "os": "linux", "arch": "amd64", "variant": "",
+                "agent_version": "0.30.0"})
+        ]
+    );
+    assert_eq!(last("list"), [json!({"device_key": 3})]);
+    assert_eq!(last("token"), [json!({"callerID": 43})]);
+    assert_eq!(
+        last("report"),
+        [
+            json!({"app_key": 1, "device_key": 3, "swarm_key": 2, "serial_number": "s-1", "stage": "PROD", "state": "RUNNING",
+                "device_to_app_key": 0, "requestor_account_key": 42, "release_key": 100, "request_update": false,
+                "release_build": false, "updateStatus": ""})
+        ]
+    );
+    assert_eq!(
+        last("ports"),
+        [json!({"app_key": 1, "device_key": 3, "swarm_key": 2, "stage": "PROD", "ports": [
+            {"main": false, "name": "", "active": false, "public": false, "port": 80, "protocol": "http", "local_ip": "",
+             "remote_port_environment": "", "remote_port": 0, "host_port": 40000, "extra": 1}]})]
+    );
+}
+
+#[test]
 fn c6_a_reconnect_runs_the_same_sequence_and_reports_every_app_twice() {
     let mut world = World::running();
     world.join();
