@@ -72,11 +72,14 @@ impl State {
             let broken = list.broken.join("; ");
             self.note(Level::Warn, format!("nothing is deleted, the backend's list has broken entries: {broken}"));
         } else if list.known.is_empty() || (lost >= 2 && lost * 2 > wanted) {
-            let count = missing.len();
-            self.note(
-                Level::Warn,
-                format!("the backend's list lacks {count} apps of this device; they stay unless a second list lacks them too"),
-            );
+            match missing.len() {
+                // A new device: only containers of unknown apps wait for the second list.
+                0 => self.note(Level::Info, "the backend wants no app; nothing is cleaned up before a second list says so"),
+                count => self.note(
+                    Level::Warn,
+                    format!("the backend's list lacks {count} apps of this device; they stay unless a second list lacks them too"),
+                ),
+            }
             self.sync.suspects = Some(missing);
             self.timers.set(Timer::SecondFetch, self.now.mono + SECOND);
         } else {

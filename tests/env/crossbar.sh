@@ -3,7 +3,8 @@
 #
 #   crossbar.sh install       makes the environment (about a minute; nothing to do if it is there)
 #   crossbar.sh start DIR     installs, writes DIR/config.json, starts Crossbar on a free loopback port, waits until it
-#                             answers; DIR/pid and DIR/port say where it is, DIR/log what it wrote
+#                             answers; DIR/pid and DIR/port say where it is, DIR/log what it wrote. Again after a stop: on
+#                             the same port
 #   crossbar.sh stop DIR      ends it
 #
 # Users: 2-3 (device), 2-4 (device, salted), 42 and system (backend); secrets as in tests/cloud/router_tests.rs.
@@ -44,7 +45,7 @@ start() {
   dir=$1
   install
   mkdir -p "$dir"
-  port=$(free_port)
+  port=$(cat "$dir/port" 2>/dev/null) || port=$(free_port)
   permissions='[{"uri": "", "match": "prefix", "allow": {"call": true, "register": true, "publish": true, "subscribe": true}, "disclose": {"caller": true, "publisher": true}, "cache": true}]'
   cat >"$dir/config.json" <<END
 {"version": 2, "controller": {}, "workers": [{"type": "router",
@@ -61,7 +62,8 @@ start() {
 END
   setsid "$venv/bin/crossbar" start --cbdir "$dir" --logformat none >"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
-  guard crossbar.sh "$dir"
+  # One that was here before is guarded already.
+  [ -f "$dir/port" ] || guard crossbar.sh "$dir"
   # Ready means that an upgrade request is answered with 101.
   if ! wait_for 60 "$dir/pid" answers_101 "$port"; then
     tail -n 30 "$dir/log" >&2

@@ -14,12 +14,6 @@ answers() {
   command -v docker >/dev/null && timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
 }
 
-# Bit 24 of the bounding set.
-has_sys_resource() {
-  set=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
-  [ $((0x$set >> 24 & 1)) = 1 ]
-}
-
 ensure() {
   mkdir -p "$REAL_DIR"
   # Two at a time: the second one finds the engine of the first.
@@ -32,11 +26,8 @@ ensure() {
     [ "$(id -u)" = 0 ] || die "no Docker Engine answers. Start it (sudo systemctl start docker), or run this as root"
     need docker.io iptables
     if answers; then exit 0; fi
-    runtime=
-    if ! has_sys_resource; then
-      say "this machine lacks CAP_SYS_RESOURCE: containers run by tests/env/runc-bounded, which does without"
-      runtime="--add-runtime bounded=$here/runc-bounded --default-runtime bounded"
-    fi
+    runtime=$(dockerd_runtime)
+    [ -z "$runtime" ] || say "this machine lacks CAP_SYS_RESOURCE: containers run by tests/env/runc-bounded, which does without"
     # shellcheck disable=SC2086 # flags
     setsid dockerd $runtime >"$log" 2>&1 </dev/null 9>&- &
     echo $! >"$pidfile"

@@ -81,6 +81,13 @@ end_group() {
   rm -f "$1"
 }
 
+# The flags with which dockerd can run privileged containers here: without CAP_SYS_RESOURCE (bit 24 of the bounding set)
+# runc itself cannot.
+dockerd_runtime() {
+  set=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
+  [ $((0x$set >> 24 & 1)) = 1 ] || echo "--add-runtime bounded=$here/runc-bounded --default-runtime bounded"
+}
+
 # guard SCRIPT DIR: if OWNER_PID names a process (a test), stops the part in DIR and removes DIR once that is gone, however
 # it went.
 guard() {

@@ -7,6 +7,19 @@
 
 #![allow(dead_code, reason = "the scenarios use these as they come")]
 
+pub mod engine;
+pub mod relay;
+pub mod stage;
+pub mod tap;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod ordinary;
+#[cfg(test)]
+mod outage;
 #[cfg(test)]
 mod parts_tests;
 
@@ -56,13 +69,18 @@ impl Part {
     }
 }
 
+impl Part {
+    #[track_caller]
+    fn script(&self, verb: &str) {
+        script(self.script, &[verb, &self.folder.path().to_string_lossy()], &[]);
+    }
+}
+
 impl Drop for Part {
     fn drop(&mut self) {
-        let dir = self.folder.path().to_string_lossy().into_owned();
-        let stop = || script(self.script, &["stop", &dir], &[]);
         // A drop while a test is failing must not panic again.
-        if std::panic::catch_unwind(stop).is_err() {
-            eprintln!("could not stop the part in {dir}");
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.script("stop"))).is_err() {
+            eprintln!("could not stop the part in {}", self.folder.path().display());
         }
     }
 }
@@ -80,6 +98,23 @@ impl Crossbar {
     /// The URL for a `.flock`.
     pub fn url(&self) -> String {
         format!("ws://localhost:{}/ws-re-dev", self.0.port)
+    }
+
+    /// Its loopback port.
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// Ends the process; the port stays its own.
+    #[track_caller]
+    pub fn go_down(&self) {
+        self.0.script("stop");
+    }
+
+    /// Starts it again, on its port; returns once it answers.
+    #[track_caller]
+    pub fn come_back(&self) {
+        self.0.script("start");
     }
 }
 
@@ -108,6 +143,11 @@ impl Registry {
     pub fn start_with_login(user: &str, password: &str) -> Registry {
         let part = Part::start("registry.sh", "registry", &[user, password]);
         Registry { part, login: Some((user.to_owned(), password.to_owned())) }
+    }
+
+    /// Its loopback port.
+    pub fn port(&self) -> u16 {
+        self.part.port
     }
 
     /// `host:port`, for the `.flock`.

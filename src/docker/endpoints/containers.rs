@@ -106,6 +106,9 @@ pub struct Container {
     pub created: String,
     /// How often the Engine restarted it.
     pub restart_count: i64,
+    /// Where the Engine keeps its log, as the Engine sees the file system; empty with log drivers that keep none.
+    #[serde(deserialize_with = "nullable")]
+    pub log_path: String,
     /// What it is doing.
     pub state: State,
     /// What it was made with.
