@@ -78,6 +78,8 @@ mod tests {
                 .spawn()
                 .unwrap();
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+            // Kept open to the end: `wait` would close it, and the child ends with it.
+            let _stdin = child.stdin.take();
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
             let ready = lines.any(|line| line == "ready");
             kill_process(pid, kill).unwrap();

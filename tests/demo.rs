@@ -15,7 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The program, built together with the agent that is under test.
 fn demo() -> PathBuf {
     let agent = Path::new(env!("CARGO_BIN_EXE_reagent"));
-    let status = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Set by the cargo that runs the tests. Build scripts look at them, and everything would be built anew.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_MANIFEST_")
+            || name == "OUT_DIR"
+            || name == "REAGENT_ARCH"
+        {
+            cargo.env_remove(&*name);
+        }
+    }
+    let status = cargo
         .args(["build", "--quiet", "--locked", "--offline", "--example", "demo", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .status()

@@ -1,7 +1,10 @@
 //! The one integration test binary: one line per module that says what belongs there.
 
 #![expect(clippy::print_stderr, reason = "a failing test says what it saw")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// The whole agent: the real binary against the local cloud and the fake Docker daemon.
+mod agent;
 /// The local cloud, and the tests that judge its router by Crossbar.
 #[path = "cloud/mod.rs"]
 mod cloud;

@@ -30,11 +30,16 @@ impl State {
         }
         for mut request in recorded.requests {
             let id = request.id();
+            let is_new = !self.apps.contains_key(&id);
             let app = self.apps.entry(id).or_insert_with(|| believed(&request));
             request.requested_state = request.requested_state.as_request();
             app.wanted = request.requested_state;
             app.epoch_known = request.app_cred_epoch > 0;
             app.request = Some(request);
+            if is_new {
+                // Written with the first turn.
+                self.persist_state(id);
+            }
             self.claim_ports(id);
         }
         self.restore_reports(recorded.outbox);
@@ -45,17 +50,22 @@ impl State {
         let id = request.id();
         let wanted = request.requested_state.as_request();
         request.requested_state = wanted;
-        if let Entry::Vacant(entry) = self.apps.entry(id) {
-            let app = entry.insert(believed(&request));
-            app.created_with_update = request.request_update;
-            app.wanted = wanted;
-            self.persist_state(id);
+        match self.apps.entry(id) {
+            Entry::Vacant(entry) => {
+                let app = entry.insert(believed(&request));
+                app.created_with_update = request.request_update;
+                app.wanted = wanted;
+                self.persist_state(id);
+            }
+            Entry::Occupied(entry) => {
+                // A finished build that waits for its promotion is not overwritten; a teardown always wins (2.5).
+                let app = entry.get();
+                if app.state == AppState::Built && app.wanted != AppState::Built && !wanted.is_gone() {
+                    return;
+                }
+            }
         }
         let Some(app) = self.apps.get_mut(&id) else { return };
-        // A finished build that waits for its promotion is not overwritten; a teardown always wins (2.5).
-        if app.state == AppState::Built && app.wanted != AppState::Built && !wanted.is_gone() {
-            return;
-        }
         let lowered = merge(app, &mut request, source);
         app.wanted = wanted;
         app.name.clone_from(&request.app_name);

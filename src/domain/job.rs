@@ -1,4 +1,8 @@
 //! Work that blocks: what the core asks of the job workers, and what they answer. Plain data in both directions.
+//!
+//! **Invariant:** every job that is started ends exactly once, with a deadline of its own (transfers: one without progress),
+//! also if its worker panics or the pool has no worker left. The core has no watchdog of its own: it could not know whether
+//! a job is slow or lost, and would set two to work on one app (S2).
 
 use super::app::{AppKey, Stage};
 use super::credential::Credential;

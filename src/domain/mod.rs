@@ -5,8 +5,9 @@
 //! database) and what is *observed* (its container) and find the next step from that: a lost message, a restart or a
 //! reconnect needs no code of its own, the comparison simply runs again.
 //!
-//! Where to read on: [`transition`] is the table, [`reconcile`] walks its plans, [`observe`] judges containers, [`report`]
-//! tells the backend, [`connect`] is the sequence after joining, [`sync`] takes the backend's list.
+//! Where to read on: [`transition`] is the table, [`accept`] takes requests, [`reconcile`] walks plans, [`crash`] tries again,
+//! [`observe`] judges containers, [`report`] tells the backend, [`connect`] is the sequence after joining, [`sync`] takes the
+//! backend's list.
 //!
 //! **Invariant:** the same state and the same event give the same effects.
 
@@ -35,6 +36,11 @@ pub mod slot;
 pub mod sync;
 pub mod timers;
 pub mod transition;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::Now;
 use app::AppKey;

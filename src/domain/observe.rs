@@ -244,7 +244,12 @@ impl State {
             state => state,
         };
         for (port, protocol, host) in found.iter().flat_map(|container| &container.bindings) {
-            self.ports.claim(PortKey { app: id, protocol: *protocol, port: *port }, *host);
+            let key = PortKey { app: id, protocol: *protocol, port: *port };
+            if status == Some("running") {
+                self.ports.found(key, *host);
+            } else {
+                self.ports.claim(key, *host);
+            }
         }
         app.seen = found;
         let (was, container) = (app.state, app.container.clone());

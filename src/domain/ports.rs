@@ -190,6 +190,13 @@ impl Ports {
         self.get(key) == Some(port)
     }
 
+    /// A running container is bound to `port`: whoever else it was kept for gets another one.
+    pub fn found(&mut self, key: PortKey, port: u16) {
+        self.held.retain(|holder, held| *held != port && *holder != key);
+        self.held.insert(key, port);
+        self.used = self.held.values().copied().collect();
+    }
+
     /// Drops an assignment that cannot be bound: somebody else is there. `port` is passed over from now on.
     pub fn give_up(&mut self, key: PortKey, port: u16) {
         if let Some(held) = self.held.remove(&key) {
@@ -268,6 +275,8 @@ mod tests {
         ports.release(key(1, 80).app);
         assert_eq!((ports.get(key(1, 80)), ports.get(key(2, 80))), (None, Some(41_001)));
         assert!(ports.claim(key(3, 80), 41_000));
+        ports.found(key(4, 80), 41_000);
+        assert_eq!((ports.get(key(3, 80)), ports.get(key(4, 80))), (None, Some(41_000)), "a fact beats a memory");
     }
 
     #[test]

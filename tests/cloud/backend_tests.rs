@@ -68,7 +68,7 @@ fn the_sync_answer_follows_what_is_wanted_and_what_was_reported() {
     let sync = || call(&device, "reswarm.containers.get_requested_app_states", json!({"device_key": 3}));
     assert_eq!(sync(), json!([]));
     cloud.backend.want(WantedApp::new(501, "demo").env("GREETING", "hello").port(8080, "http").update_to("2.0.0", 101));
-    cloud.backend.want(WantedApp::new(502, "other").with("release_key", json!("7")));
+    cloud.backend.want(WantedApp::new(502, "other").target("UNINSTALLED").with("release_key", json!("7")));
     let entries = sync();
     let keys = ["app_key", "current_state", "target_state", "present_version", "newest_version", "release_key"];
     assert_eq!(
@@ -81,6 +81,9 @@ fn the_sync_answer_follows_what_is_wanted_and_what_was_reported() {
     let ports = json!([{"port": 8080, "host_port": 40000}]);
     let port_report = json!({"app_key": 501, "stage": "PROD", "ports": ports});
     call(&device, "reswarm.containers.update_app_on_device", port_report);
+    report(&device, 501, "UNINSTALLED", "");
+    assert_eq!(sync().as_array().map(Vec::len), Some(2), "not there is not the same as not wanted");
+    report(&device, 501, "PRESENT", "");
     report(&device, 502, "UNINSTALLED", "");
     let entries = sync();
     assert_eq!(entries.as_array().map(Vec::len), Some(1));
@@ -89,7 +92,7 @@ fn the_sync_answer_follows_what_is_wanted_and_what_was_reported() {
         [json!(501), json!("PRESENT"), json!("RUNNING"), json!("2.0.0"), json!("2.0.0"), json!(101)]
     );
     assert_eq!(entries[0]["ports"], ports);
-    assert_eq!(cloud.backend.reports(501), ["PRESENT"]);
+    assert_eq!(cloud.backend.reports(501), ["PRESENT", "UNINSTALLED", "PRESENT"]);
 }
 
 #[test]

@@ -19,8 +19,11 @@ use cloud::wanted::WantedApp;
 use parts::{Agent, Engine, Registry};
 use reagent::{clock, release};
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use temp_dir::TempDir;
 
@@ -54,7 +57,14 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match run(&flags) {
+    let stop = Stop(Arc::default());
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, stop.0.clone()) {
+            eprintln!("bench: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    match run(&flags, &stop) {
         Ok(numbers) => {
             println!("{numbers}");
             ExitCode::SUCCESS
@@ -66,18 +76,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: &Flags) -> Result<Value, String> {
+/// Set by a signal: everything that was started then ends in good order.
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Waits; fails once it is set.
+    fn pause(&self, time: Duration) -> Result<(), String> {
+        let end = clock::mono() + time;
+        loop {
+            if self.0.load(Ordering::SeqCst) {
+                return Err("interrupted".to_owned());
+            }
+            let left = end.saturating_sub(clock::mono());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+}
+
+fn run(flags: &Flags, stop: &Stop) -> Result<Value, String> {
     let binary = flags.agent.clone().map_or_else(|| parts::built_agent(Some("release")), Ok)?;
     let size = std::fs::metadata(&binary).map_err(|error| format!("{}: {error}", binary.display()))?.len();
     println!("agent {} ({}), {size} bytes", release::VERSION, release::ARCH);
 
     let folder = TempDir::new("bench");
     // Also without apps: an agent that finds no engine does less.
-    let mut engine = if flags.apps { Some(Engine::ready(&folder)?) } else { None };
+    let mut engine = if flags.apps { Some(Engine::ready()?) } else { None };
     let mut starts = Vec::new();
     for n in 0..flags.starts {
         let cloud = start_cloud("127.0.0.1:5000")?;
-        let (_agent, took) = start(&binary, &folder.join(&format!("start-{n}")), &cloud)?;
+        let (_agent, took) = start(&binary, &folder.join(&format!("start-{n}")), &cloud, stop)?;
         starts.push(took.as_secs_f64() * 1000.0);
     }
     starts.sort_by(f64::total_cmp);
@@ -85,15 +115,15 @@ fn run(flags: &Flags) -> Result<Value, String> {
     println!("start to CONNECTED, {} times: min {min:.1} ms, median {median:.1} ms, max {max:.1} ms", starts.len());
 
     let cloud = start_cloud("127.0.0.1:5000")?;
-    let (agent, _) = start(&binary, &folder.join("idle"), &cloud)?;
-    let without = idle(&agent, flags.idle)?;
+    let (agent, _) = start(&binary, &folder.join("idle"), &cloud, stop)?;
+    let without = idle(&agent, flags.idle, stop)?;
     print("idle, no app", &without);
     drop(agent);
     drop(cloud);
 
     let with = match &mut engine {
         Some(engine) => {
-            let with = with_apps(flags, &binary, &folder, engine)?;
+            let with = with_apps(flags, &binary, &folder, engine, stop)?;
             print(&format!("idle, {APPS} apps that write a line per second"), &with);
             with
         }
@@ -111,7 +141,7 @@ fn start_cloud(registry: &str) -> Result<Cloud, String> {
 }
 
 /// Starts an agent in a fresh folder; how long it took until it said CONNECTED.
-fn start(binary: &Path, folder: &Path, cloud: &Cloud) -> Result<(Agent, Duration), String> {
+fn start(binary: &Path, folder: &Path, cloud: &Cloud, stop: &Stop) -> Result<(Agent, Duration), String> {
     std::fs::create_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     parts::write_flock(folder, &cloud.flock())?;
     let mut agent = Agent::start(binary, folder)?;
@@ -132,11 +162,17 @@ fn start(binary: &Path, folder: &Path, cloud: &Cloud) -> Result<(Agent, Duration
             return Err(format!("the agent is not connected after {SOON:?}"));
         }
         // The time that counts was taken when the call came in.
-        std::thread::sleep(Duration::from_millis(1));
+        stop.pause(Duration::from_millis(1))?;
     }
 }
 
-fn with_apps(flags: &Flags, binary: &Path, folder: &TempDir, engine: &mut Engine) -> Result<Value, String> {
+fn with_apps(
+    flags: &Flags,
+    binary: &Path,
+    folder: &TempDir,
+    engine: &mut Engine,
+    stop: &Stop,
+) -> Result<Value, String> {
     let registry = Registry::start(folder)?;
     let app = |n| WantedApp::new(510 + n, "bench").port(8080, "http");
     let apps: Vec<WantedApp> = (1..=APPS).map(app).collect();
@@ -146,26 +182,26 @@ fn with_apps(flags: &Flags, binary: &Path, folder: &TempDir, engine: &mut Engine
     }
     let cloud = start_cloud(&registry.address())?;
     apps.iter().for_each(|app| cloud.backend.want(app.clone()));
-    let (agent, _) = start(binary, &folder.join("apps-run"), &cloud)?;
+    let (agent, _) = start(binary, &folder.join("apps-run"), &cloud, stop)?;
     let deadline = clock::mono() + SOON;
     while !apps.iter().all(|app| cloud.backend.known(app.app_key, "PROD").current == "RUNNING") {
         if clock::mono() > deadline {
             return Err(format!("not all apps run after {SOON:?}"));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        stop.pause(Duration::from_millis(50))?;
     }
-    let numbers = idle(&agent, flags.idle)?;
+    let numbers = idle(&agent, flags.idle, stop)?;
     drop(agent);
     engine.clear();
     Ok(numbers)
 }
 
 /// What the agent uses during some seconds in which nobody wants anything of it.
-fn idle(agent: &Agent, seconds: u64) -> Result<Value, String> {
+fn idle(agent: &Agent, seconds: u64, stop: &Stop) -> Result<Value, String> {
     // What follows the connect has to be over.
-    std::thread::sleep(Duration::from_secs(2));
+    stop.pause(Duration::from_secs(2))?;
     let before = Usage::of(agent.pid())?;
-    std::thread::sleep(Duration::from_secs(seconds));
+    stop.pause(Duration::from_secs(seconds))?;
     let after = Usage::of(agent.pid())?;
     let per_second = |before: u64, after: u64| tenths(after.saturating_sub(before) as f64 / seconds as f64);
     Ok(json!({

@@ -93,7 +93,8 @@ impl Platform {
         vec![answer]
     }
 
-    /// Follows a state or port report. An app that is reported as uninstalled is not wanted any more.
+    /// Follows a state or port report. An app that was to be uninstalled and is reported so is forgotten; the one that is
+    /// not there yet is reported so, too.
     fn learn(&mut self, report: &Value) {
         let key = report["app_key"].as_u64().unwrap_or_default();
         let stage = report["stage"].as_str().unwrap_or_default();
@@ -108,7 +109,7 @@ impl Platform {
             app.release_key = app.new_release_key;
             app.request_update = false;
         }
-        if state == "UNINSTALLED" {
+        if state == "UNINSTALLED" && app.target == state {
             self.apps.retain(|app| app.app_key != key || app.stage != stage);
         }
     }

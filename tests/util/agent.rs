@@ -61,6 +61,8 @@ impl Agent {
             .arg("-logFile")
             .arg(path("reagent.log"))
             .args(["-update=false", "-nmw=false", "-env=local"])
+            // Nobody listens there: a test asks nothing of the world.
+            .arg("-remoteUpdateURL=http://127.0.0.1:1")
             .args(&self.options.flags)
             .env("REAGENT_LOCK_FILE", path("lock"))
             .envs(self.options.env.iter().map(|(name, value)| (name, value)))

@@ -213,6 +213,12 @@ impl DockerDaemon {
         self.wait(route, |inner| inner.requests.iter().filter(|asked| matches(route, asked)).nth(count - 1).cloned())
     }
 
+    /// Waits for a request that matches `route`, not counting the first `before` requests of all.
+    #[track_caller]
+    pub fn wait_for_request_after(&self, route: &str, before: usize) -> Request {
+        self.wait(route, |inner| inner.requests.iter().skip(before).find(|asked| matches(route, asked)).cloned())
+    }
+
     /// Puts an image on the device.
     pub fn add_image(&self, reference: &str) {
         self.shared.change(|inner| inner.model.add_image(reference));
@@ -244,6 +250,24 @@ impl DockerDaemon {
         assert!(self.shared.change(|inner| inner.model.exit(name, code)), "{name} does not run");
     }
 
+    /// Somebody else makes a container, with this body.
+    pub fn add_container(&self, name: &str, spec: &serde_json::Value) {
+        self.shared.change(|inner| inner.model.create(name, spec.clone(), "sha256:foreign".to_owned()));
+    }
+
+    /// Somebody else removes container `name` by force.
+    #[track_caller]
+    pub fn remove_container(&self, name: &str) {
+        let removed = self.shared.change(|inner| {
+            let found = inner.model.find(name).is_some();
+            if found {
+                inner.model.remove(name);
+            }
+            found
+        });
+        assert!(removed, "there is no container {name}");
+    }
+
     /// Container `name` writes a line (source 1 is standard output, 2 standard error).
     #[track_caller]
     pub fn write_log(&self, name: &str, source: u8, line: &str) {
@@ -259,6 +283,11 @@ impl DockerDaemon {
         inner.model.containers.iter().map(|c| (c.name.clone(), c.status.to_owned())).collect()
     }
 
+    /// The id of container `name`.
+    pub fn container_id(&self, name: &str) -> Option<String> {
+        self.shared.lock().model.find(name).map(|container| container.id.clone())
+    }
+
     /// The body with which container `name` was created.
     pub fn created_with(&self, name: &str) -> Option<serde_json::Value> {
         self.shared.lock().model.find(name).map(|container| container.spec.clone())
@@ -270,6 +299,14 @@ impl DockerDaemon {
         self.wait(&format!("{name} to be {status}"), |inner| {
             let found = inner.model.find(name).map_or("absent", |container| container.status);
             (found == status).then_some(())
+        });
+    }
+
+    /// Waits until container `name` runs and was made of `image`.
+    #[track_caller]
+    pub fn wait_for_image(&self, name: &str, image: &str) {
+        self.wait(&format!("{name} to run {image}"), |inner| {
+            inner.model.find(name).filter(|found| found.running() && found.image() == image).map(drop)
         });
     }
 

@@ -38,7 +38,10 @@ const USAGE: &str = "usage: demo [--seconds N] [--plain] [--agent FILE]";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often the port is tried, the process looked at, and the signals asked for.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long a connection to the app may take.
+const CONNECT: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 struct Flags {
@@ -121,7 +124,7 @@ impl Demo {
         screen.title("reagent: a device, its cloud and an app on this machine. Ctrl-C ends it and removes everything.");
         let binary = flags.agent.clone().map_or_else(|| parts::built_agent(None), Ok)?;
         let folder = TempDir::new("demo");
-        let mut engine = Engine::ready(&folder)?;
+        let mut engine = Engine::ready()?;
         let version = engine.docker(&["version", "--format", "{{.Server.Version}}"])?;
         let whose = if engine.is_ours() { "started for this demonstration" } else { "was running" };
         screen.line(Kind::Setup, &format!("Docker Engine {version} ({whose})"));
@@ -212,7 +215,7 @@ impl Demo {
     /// The app's first page, once it runs and its port is known.
     fn visit(&self) -> Option<(String, String)> {
         let port = self.story.host_port.filter(|_| self.story.state == "RUNNING")?;
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TICK).ok()?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), CONNECT).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();

@@ -8,14 +8,20 @@ use crossbeam_channel::{Receiver, unbounded};
 use reagent::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Runs a script of `tests/env`; its standard output. `folder` takes its temporary files.
-fn script(name: &str, args: &[&str], folder: &Path) -> Result<String, String> {
+/// Runs a script of `tests/env`; its standard output.
+fn script(name: &str, args: &[&str]) -> Result<String, String> {
+    script_in(&std::env::temp_dir(), name, args)
+}
+
+/// [`script`] with its temporary files in `folder`: if it is interrupted they go with that.
+fn script_in(folder: &Path, name: &str, args: &[&str]) -> Result<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/env").join(name);
     let output = Command::new(&path)
         .args(args)
@@ -34,18 +40,16 @@ fn script(name: &str, args: &[&str], folder: &Path) -> Result<String, String> {
 /// The Docker Engine. On drop the apps named in [`Engine::own`] are gone from it, and it ends if it was started here.
 pub struct Engine {
     started: bool,
-    folder: PathBuf,
     containers: Vec<String>,
     /// Prefix of the images: the registry's address.
     images: String,
 }
 
 impl Engine {
-    /// One that answers, started if there is none. `folder` must outlive it.
-    pub fn ready(folder: &TempDir) -> Result<Engine, String> {
-        let started = !script("docker.sh", &[], folder.path())?.is_empty();
-        let folder = folder.path().to_owned();
-        Ok(Engine { started, folder, containers: Vec::new(), images: String::new() })
+    /// One that answers, started if there is none.
+    pub fn ready() -> Result<Engine, String> {
+        let started = !script("docker.sh", &[])?.is_empty();
+        Ok(Engine { started, containers: Vec::new(), images: String::new() })
     }
 
     /// Whether it was started here, and ends with this handle.
@@ -60,6 +64,8 @@ impl Engine {
         for line in self.docker(&left)?.lines() {
             if let Some((name, image)) = line.split_once(' ')
                 && containers.iter().any(|own| own == name)
+                // The registry ends with the process whose app it is.
+                && image.split('/').next().is_some_and(|registry| TcpStream::connect(registry).is_err())
             {
                 self.docker(&["rm", "-f", "-v", name])?;
                 // Gone already, or used by something else: both are none of our business.
@@ -118,7 +124,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.clear();
         if self.started
-            && let Err(error) = script("docker.sh", &["stop"], &self.folder)
+            && let Err(error) = script("docker.sh", &["stop"])
         {
             eprintln!("{error}");
         }
@@ -136,7 +142,7 @@ impl Registry {
     /// `folder` must outlive it.
     pub fn start(folder: &TempDir) -> Result<Registry, String> {
         let dir = folder.join("registry").to_string_lossy().into_owned();
-        script("registry.sh", &["start", &dir], folder.path())?;
+        script("registry.sh", &["start", &dir])?;
         let port = std::fs::read_to_string(folder.join("registry/port")).map_err(|error| error.to_string())?;
         let port = port.trim().parse().map_err(|_| format!("the registry's port is {port:?}"))?;
         Ok(Registry { folder: folder.path().to_owned(), dir, port })
@@ -150,13 +156,13 @@ impl Registry {
     /// Makes an image of a kind of `images.sh` and pushes it; none stays on the engine.
     pub fn push(&self, image: &str, version: &str, kind: &str) -> Result<(), String> {
         let reference = format!("{}/apps/{image}:{version}", self.address());
-        script("images.sh", &["push", &reference, kind, version], &self.folder).map(drop)
+        script_in(&self.folder, "images.sh", &["push", &reference, kind, version]).map(drop)
     }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        if let Err(error) = script("registry.sh", &["stop", &self.dir], &self.folder) {
+        if let Err(error) = script("registry.sh", &["stop", &self.dir]) {
             eprintln!("{error}");
         }
     }

@@ -120,6 +120,9 @@ pub fn reply(model: &mut Model, request: &Request) -> Reply {
         ("DELETE", ["images", name @ ..]) => remove_image(model, &name.join("/")),
         ("GET", ["containers", "json"]) => list(model, request),
         ("POST", ["containers", "create"]) => create(model, request),
+        ("POST", [kind @ ("containers" | "images" | "networks" | "volumes" | "build"), "prune"]) => {
+            prune(model, kind, request)
+        }
         (_, ["containers", key, ..]) if model.find(key).is_none() => refusal(404, &format!("No such container: {key}")),
         ("GET", ["containers", key, "json"]) => Reply::Json(200, inspect(found(model, key))),
         ("POST", ["containers", key, "start"]) => start(model, key),
@@ -352,6 +355,32 @@ fn images(model: &Model, request: &Request) -> Reply {
         })
     };
     Reply::Json(200, shown.map(record).collect())
+}
+
+/// What is not used goes: ended containers, images without a container (all have a tag here). There is nothing else.
+fn prune(model: &mut Model, kind: &str, request: &Request) -> Reply {
+    let mut removed = Vec::new();
+    let dangling = filters(request).remove("dangling").is_some_and(|values| values == ["true"]);
+    if kind == "containers" {
+        let ended = model.containers.iter().filter(|container| !container.running());
+        removed = ended.map(|container| container.id.clone()).collect();
+        removed.iter().for_each(|id| model.remove(id));
+    } else if kind == "images" && !dangling {
+        let used: Vec<String> = model.containers.iter().map(|container| container.image_id.clone()).collect();
+        let unused = model.images.extract_if(.., |image| !used.contains(&image.id));
+        removed = unused.map(|image| image.id).collect();
+    }
+    let images: Vec<Value> = removed.iter().map(|id| json!({"Deleted": id})).collect();
+    Reply::Json(
+        200,
+        match kind {
+            "containers" => json!({"ContainersDeleted": removed, "SpaceReclaimed": 0}),
+            "images" => json!({"ImagesDeleted": images, "SpaceReclaimed": 0}),
+            "networks" => json!({"NetworksDeleted": null}),
+            "volumes" => json!({"VolumesDeleted": [], "SpaceReclaimed": 0}),
+            _ => json!({"CachesDeleted": null, "SpaceReclaimed": 0}),
+        },
+    )
 }
 
 fn image(model: &Model, name: &str) -> Reply {

@@ -1,0 +1,14 @@
+//! The core against the world of [`super::testing`], by topic.
+
+mod actions;
+mod engine;
+mod kills;
+mod lists;
+mod ports;
+mod procedures;
+mod reporting;
+mod requests;
+mod restarts;
+mod session;
+mod simulation;
+mod updates;

@@ -1,0 +1,197 @@
+//! kill -9 at every turn (S7): whatever was under way, the next start ends in the state that was asked for last.
+
+use super::super::app::AppState;
+use super::super::testing::*;
+use serde_json::json;
+
+/// Runs `act` on a world of `start` with a kill after each number of turns, before and after the commit.
+fn killed_everywhere(start: fn() -> World, act: fn(&mut World), check: fn(&World)) {
+    let mut turns = 0;
+    for kill in [Kill::BeforeCommit, Kill::AfterCommit] {
+        for at in 0..1000 {
+            let mut world = start();
+            world.kill = Some((at, kill));
+            act(&mut world);
+            world.settle();
+            if world.kill.is_some() {
+                turns = at;
+                break;
+            }
+            // The backend knows what was asked for and says so again.
+            world.join();
+            world.pass(secs(120));
+            assert!(world.untrue.is_empty(), "kill {at} {kill:?}: {:?}", world.untrue);
+            assert!(world.tables.outbox.is_empty(), "kill {at} {kill:?}: {:?}", world.tables.outbox);
+            println!("kill {at} {kill:?}");
+            check(&world);
+        }
+    }
+    assert!(turns > 3, "nothing happened");
+}
+
+#[test]
+fn s7_a_first_start_is_finished() {
+    killed_everywhere(
+        World::connected,
+        |world| {
+            world.request(1, "RUNNING", json!({"ports": [{"port": 80}]}));
+        },
+        |world| {
+            assert!(world.engine.is_running(&container(1)));
+            assert_eq!(world.tables.apps[&prod(1)].state, AppState::Running);
+        },
+    );
+}
+
+#[test]
+fn s7_a_stop_is_finished() {
+    killed_everywhere(
+        World::running,
+        |world| {
+            world.request(1, "PRESENT", json!({}));
+        },
+        |world| {
+            assert!(world.engine.containers.is_empty());
+            assert_eq!(world.tables.apps[&prod(1)].state, AppState::Present);
+        },
+    );
+}
+
+#[test]
+fn s7_a_removal_and_an_uninstall_are_finished() {
+    killed_everywhere(
+        World::running,
+        |world| {
+            world.request(1, "REMOVED", json!({}));
+        },
+        |world| {
+            assert!(world.engine.containers.is_empty() && world.engine.images.is_empty());
+            assert!(world.tables.apps.is_empty() && world.tables.requests.is_empty() && world.state.apps.is_empty());
+        },
+    );
+    killed_everywhere(
+        World::running,
+        |world| {
+            world.request(1, "UNINSTALLED", json!({}));
+        },
+        |world| {
+            assert!(
+                world.engine.containers.is_empty() && world.engine.images.is_empty() && world.engine.folders.is_empty()
+            );
+            assert!(world.tables.apps.is_empty() && world.tables.requests.is_empty() && world.state.apps.is_empty());
+        },
+    );
+}
+
+#[test]
+fn s7_an_update_is_finished_and_confirmed() {
+    let update = |world: &mut World| {
+        let wish = json!({"newest_version": "2.0.0", "request_update": true, "present_version": "1.0.0"});
+        world.request(1, "RUNNING", wish);
+        // The backend is told what runs by the confirmation, not by the wish.
+        world.backend.wanted.get_mut(&prod(1)).unwrap().insert("present_version".to_owned(), json!(""));
+    };
+    killed_everywhere(World::running, update, |world| {
+        assert!(world.engine.is_running(&container(1)));
+        assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+        let confirmations = world.trace.iter().filter(|line| line.contains("pending_remote_confirmation")).count();
+        assert!((1..=2).contains(&confirmations), "{confirmations}");
+    });
+}
+
+#[test]
+fn s7_every_transient_state_is_corrected_at_a_start_without_any_connection() {
+    for (state, runs, wanted, end) in [
+        (AppState::Downloading, false, AppState::Present, AppState::Present),
+        (AppState::Starting, true, AppState::Running, AppState::Running),
+        (AppState::Starting, false, AppState::Running, AppState::Running),
+        (AppState::Stopping, true, AppState::Present, AppState::Present),
+        (AppState::Stopping, false, AppState::Present, AppState::Present),
+        (AppState::Updating, true, AppState::Running, AppState::Running),
+        (AppState::Updating, false, AppState::Running, AppState::Running),
+        (AppState::Failed, false, AppState::Running, AppState::Running),
+        (AppState::Running, false, AppState::Running, AppState::Running),
+        (AppState::Running, true, AppState::Present, AppState::Present),
+        (AppState::Downloading, true, AppState::Present, AppState::Present),
+    ] {
+        let mut world = World::running();
+        world.tables.apps.get_mut(&prod(1)).unwrap().state = state;
+        world.tables.requests.get_mut(&prod(1)).unwrap().requested_state = wanted;
+        if !runs {
+            world.engine.containers.clear();
+        }
+        world.crash();
+        world.settle();
+        let seen = world.tables.apps[&prod(1)].state;
+        // An app that is off the device needs the backend to come back (offline rule, 5.4).
+        assert!(seen == end || seen == AppState::Removed, "{state} runs {runs} wanted {wanted}: {seen}");
+        world.join();
+        world.settle();
+        assert_eq!(world.tables.apps[&prod(1)].state, AppState::Running, "the backend wants it to run");
+    }
+}
+
+#[test]
+fn s7_a_removal_that_was_interrupted_is_finished_without_a_connection() {
+    for wanted in [AppState::Removed, AppState::Uninstalled] {
+        let mut world = World::running();
+        world.tables.apps.get_mut(&prod(1)).unwrap().state = AppState::Deleting;
+        world.tables.requests.get_mut(&prod(1)).unwrap().requested_state = wanted;
+        world.crash();
+        world.settle();
+        assert!(world.tables.apps.is_empty() && world.engine.containers.is_empty() && world.engine.images.is_empty());
+        assert_eq!(world.engine.folders.is_empty(), wanted == AppState::Uninstalled);
+    }
+}
+
+#[test]
+fn rows_of_which_one_is_missing_are_used_as_far_as_they_go() {
+    let mut world = World::running();
+    world.tables.requests.clear();
+    world.crash();
+    world.settle();
+    assert!(world.engine.is_running(&container(1)), "only watched");
+    world.exits(1, 1);
+    world.pass(secs(60));
+    world.join();
+    world.settle();
+    assert!(world.engine.is_running(&container(1)), "the backend's list brings the request back");
+
+    world.tables.apps.clear();
+    world.crash();
+    world.settle();
+    assert!(world.engine.is_running(&container(1)));
+    assert_eq!(world.tables.apps[&prod(1)].state, AppState::Running);
+}
+
+#[test]
+fn the_end_of_the_agent_waits_for_its_jobs_and_no_longer_than_ten_seconds() {
+    use super::super::job::JobSpec;
+    use super::super::message::Event;
+    let mut world = World::running();
+    world.inbox.push_back(Event::Shutdown);
+    world.settle();
+    assert_eq!(world.exit, Some(0));
+
+    let mut world = World::running();
+    world.holds = |spec| matches!(spec, JobSpec::Stop { .. });
+    world.request(1, "PRESENT", json!({}));
+    world.settle();
+    world.step(Event::Shutdown);
+    assert_eq!(world.exit, None);
+    world.settle();
+    assert_eq!(world.exit, Some(0), "the cancelled job has ended");
+    assert_eq!(world.tables.apps[&prod(1)].state, AppState::Stopping, "the next start finishes it");
+
+    let mut world = World::running();
+    world.holds = |_| true;
+    world.request(1, "PRESENT", json!({}));
+    world.settle();
+    let job = world.job(|spec| matches!(spec, JobSpec::Stop { .. }));
+    world.jobs.remove(&job); // never ends
+    world.step(Event::Shutdown);
+    world.settle();
+    assert_eq!(world.exit, None);
+    world.pass(secs(10));
+    assert_eq!(world.exit, Some(0));
+}

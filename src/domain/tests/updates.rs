@@ -1,0 +1,183 @@
+//! Updates: the gate, requests while one runs, cancels (apps chapter 2.4, 2.7, 3.12, section 9).
+
+use super::super::app::AppState;
+use super::super::job::JobSpec;
+use super::super::testing::*;
+use serde_json::json;
+
+fn newest(version: &str) -> serde_json::Value {
+    json!({"newest_version": version, "request_update": true, "present_version": "1.0.0", "new_release_key": 101})
+}
+
+/// App 1 runs 1.0.0; its update to 2.0.0 waits for the pull.
+fn updating(target: &str) -> World {
+    let mut world = World::running();
+    world.holds = |spec| matches!(spec, JobSpec::Pull { .. });
+    world.request(1, target, newest("2.0.0"));
+    reports(&mut world, &["1 UPDATING"]);
+    world
+}
+
+#[test]
+fn an_update_pulls_first_confirms_once_and_goes_on_to_its_target() {
+    let mut world = World::running();
+    world.request(1, "RUNNING", newest("2.0.0"));
+    world.settle();
+    let seen = world.take(&["1 ", "say", "remove", "pull", "start"]);
+    assert_eq!(
+        seen,
+        [
+            "1 UPDATING",
+            "say Preparing download of Demo …",
+            "pull registry/apps/prod_amd64_1_demo:2.0.0 as registry-token",
+            "say Demo installed, version 2.0.0",
+            "remove prod_1_demo",
+            "1 PRESENT pending_remote_confirmation",
+            "remove image registry/apps/prod_amd64_1_demo:1.0.0",
+            "say Starting Demo …",
+            "1 STARTING completed",
+            "start registry/apps/prod_amd64_1_demo:2.0.0",
+            "1 RUNNING completed",
+            "say Demo is running (2.0.0)",
+        ]
+    );
+    let row = &world.tables.requests[&prod(1)];
+    assert_eq!((row.present_version.as_str(), row.newest_version.as_str(), row.release_key), ("2.0.0", "2.0.0", 101));
+    assert_eq!((world.tables.apps[&prod(1)].version.as_str(), world.tables.apps[&prod(1)].release_key), ("2.0.0", 101));
+}
+
+#[test]
+fn the_update_gate_follows_its_vectors() {
+    for (installed, wish, target, expected) in [
+        ("1.0.0", json!({"newest_version": "2.0.0", "request_update": false}), "PRESENT", "1 PRESENT"),
+        ("2.0.0", json!({"newest_version": "2.0.0", "request_update": true}), "PRESENT", "1 PRESENT"),
+        ("1.0.0", json!({"newest_version": "", "request_update": true}), "PRESENT", "1 PRESENT"),
+        ("1.0.0", json!({"newest_version": "2.0.0", "request_update": true}), "PRESENT", "1 UPDATING"),
+        ("1.0.0", json!({"newest_version": "2.0.0", "request_update": true}), "UNINSTALLED", "1 DELETING"),
+        ("1.0.0", json!({"newest_version": "2.0.0", "request_update": true}), "REMOVED", "1 DELETING"),
+    ] {
+        let mut world = World::connected();
+        world.request(1, "PRESENT", json!({"newest_version": installed}));
+        world.settle();
+        world.trace.clear();
+        world.request(1, target, wish.clone());
+        world.settle();
+        assert_eq!(world.reports().first().map(String::as_str), Some(expected), "{installed} {wish} {target}");
+    }
+}
+
+#[test]
+fn requests_while_updating_wait_unless_they_do_not_want_it() {
+    let mut world = updating("RUNNING");
+    world.request(1, "RUNNING", json!({}));
+    world.request(1, "BUILT", json!({}));
+    reports(&mut world, &[]);
+    for (target, expected) in [
+        ("PRESENT", vec!["1 PRESENT canceled"]),
+        ("REMOVED", vec!["1 DELETING canceled", "1 REMOVED canceled"]),
+        ("UNINSTALLED", vec!["1 DELETING canceled", "1 REMOVED canceled", "1 UNINSTALLED canceled"]),
+    ] {
+        let mut world = updating("RUNNING");
+        world.request(1, target, json!({"request_update": false}));
+        reports(&mut world, &expected);
+        assert!(!world.engine.is_running(&container(1)), "{target}");
+        world.pass(secs(3600));
+        reports(&mut world, &[]);
+    }
+}
+
+#[test]
+fn a_cancelled_update_does_not_come_back_by_itself() {
+    let mut world = updating("PRESENT");
+    world.request(1, "PRESENT", json!({})); // the flag still set, as a careless backend sends it
+    reports(&mut world, &["1 PRESENT canceled"]);
+    assert!(!world.tables.requests[&prod(1)].request_update);
+    world.crash();
+    world.settle();
+    assert!(!world.trace.iter().any(|line| line.starts_with("pull")), "{:?}", world.trace);
+}
+
+#[test]
+fn a_target_that_is_toggled_during_an_update_ends_as_toggled_last() {
+    let mut world = updating("RUNNING");
+    world.request(1, "PRESENT", json!({}));
+    world.request(1, "RUNNING", json!({}));
+    world.settle();
+    world.holds = |_| false;
+    world.settle();
+    assert_eq!(world.tables.requests[&prod(1)].requested_state, AppState::Running);
+    assert!(world.engine.is_running(&container(1)));
+    assert!(world.reports().last().is_some_and(|line| line.starts_with("1 RUNNING")), "{:?}", world.reports());
+}
+
+#[test]
+fn what_was_pulled_is_what_is_installed_also_if_a_newer_one_is_asked_for_meanwhile() {
+    let mut world = updating("RUNNING");
+    world.request(1, "RUNNING", json!({"newest_version": "3.0.0", "new_release_key": 102}));
+    world.settle();
+    world.holds = |_| false;
+    world.settle();
+    let starts = world.take(&["start", "1 PRESENT"]);
+    assert_eq!(
+        starts,
+        [
+            "1 PRESENT pending_remote_confirmation",
+            "1 PRESENT pending_remote_confirmation",
+            "start registry/apps/prod_amd64_1_demo:3.0.0"
+        ]
+    );
+    assert_eq!(world.tables.apps[&prod(1)].release_key, 102);
+}
+
+#[test]
+fn an_update_that_fails_leaves_the_old_release_running_and_waits_for_its_next_try() {
+    let mut world = World::running();
+    world.engine.fails.insert("pull", (2, "no route"));
+    world.request(1, "RUNNING", newest("2.0.0"));
+    reports(&mut world, &["1 UPDATING", "1 FAILED", "1 RUNNING"]);
+    world.pass(secs(3));
+    reports(&mut world, &[]);
+    world.pass(secs(4));
+    reports(&mut world, &["1 UPDATING", "1 FAILED", "1 RUNNING"]);
+    world.pass(secs(10));
+    reports(&mut world, &[]);
+    world.pass(secs(20));
+    reports(
+        &mut world,
+        &["1 UPDATING", "1 PRESENT pending_remote_confirmation", "1 STARTING completed", "1 RUNNING completed"],
+    );
+}
+
+#[test]
+fn c5_a_reconnect_neither_cancels_nor_repeats_an_update() {
+    for target in ["PRESENT", "RUNNING"] {
+        let mut world = updating(target);
+        world.join();
+        world.settle();
+        assert!(world.jobs.values().any(|spec| matches!(spec, JobSpec::Pull { .. })), "{target}: it goes on");
+        world.trace.clear();
+        world.backend.wanted.get_mut(&prod(1)).unwrap().insert("present_version".to_owned(), json!("1.0.0"));
+        world.holds = |_| false;
+        world.settle();
+        let seen = world.reports();
+        assert_eq!(seen.first().map(String::as_str), Some("1 PRESENT pending_remote_confirmation"), "{seen:?}");
+        assert!(!seen.iter().any(|line| line.contains("UPDATING")), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_list_from_before_the_confirmation_does_not_bring_the_old_version_back() {
+    let mut world = updating("RUNNING");
+    world.leave();
+    world.holds = |_| false;
+    world.settle();
+    assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+    world.trace.clear();
+    // The backend answers nothing to reports, so that the drain gives up and the list still says 1.0.0.
+    world.backend.answers.insert("report", None);
+    world.join();
+    world.pass(secs(20));
+    assert!(world.trace.contains(&"call status CONNECTED".to_owned()), "{:?}", world.trace);
+    assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+    assert!(!world.trace.iter().any(|line| line.starts_with("pull")), "{:?}", world.trace);
+}
