@@ -1,8 +1,8 @@
 //! Ordinary days: an app that cannot stay up, a port that somebody else has, and hours in which nothing happens.
 
 use super::engine::children;
-use super::lifecycle::{demo, reports_after};
-use super::stage::{SOON, Stage, page_says, progress};
+use super::lifecycle::{demo, recorded_demo, reports_after};
+use super::stage::{PoolStart, SOON, Stage, page_says, progress};
 use crate::cloud::wanted::WantedApp;
 use crate::util::wait_until;
 use reagent::clock;
@@ -42,10 +42,11 @@ fn s12_an_app_that_exits_at_once_is_seen_to_fail_every_time_and_is_backed_off() 
 
 #[test]
 fn a_port_of_the_pool_that_a_foreign_process_has_is_not_taken() {
+    let _alone = PoolStart::take();
     let stage = Stage::start();
-    let app = demo();
+    let app = recorded_demo();
     stage.push(&app, "1.0.0", "demo");
-    // Whatever is free at the start of the pool; the rest is taken by other tests.
+    // Whatever is free at the start of the pool.
     let taken: Vec<TcpListener> =
         (40_000..40_020).filter_map(|port| TcpListener::bind(("0.0.0.0", port)).ok()).collect();
     stage.request(&app, "RUNNING");
@@ -56,6 +57,7 @@ fn a_port_of_the_pool_that_a_foreign_process_has_is_not_taken() {
 
 #[test]
 fn a_port_that_was_taken_while_the_app_stood_still_is_replaced_and_the_new_one_reported() {
+    let _alone = PoolStart::take();
     let stage = Stage::start();
     let app = demo();
     stage.push(&app, "1.0.0", "demo");

@@ -7,9 +7,9 @@
 mod differences;
 mod form;
 
-use super::lifecycle::demo;
+use super::lifecycle::recorded_demo;
 use super::relay::Side;
-use super::stage::{SOON, Stage, progress};
+use super::stage::{PoolStart, SOON, Stage, progress};
 use crate::cloud::flock::Identity;
 use crate::cloud::wanted::WantedApp;
 use crate::util::wait_until;
@@ -80,7 +80,8 @@ impl Replay {
 fn what_the_agent_says_is_what_was_recorded_but_for_the_listed_differences() {
     let identity = Identity { serial: SERIAL.to_owned(), ..Identity::generated() };
     let stage = Stage::prepare(identity);
-    let demo = demo();
+    let _alone = PoolStart::take();
+    let demo = recorded_demo();
     stage.push(&demo, "1.0.0", "demo");
     stage.push(&demo, "2.0.0", "demo");
     let crashing = WantedApp::new(505, "demo");
@@ -107,6 +108,7 @@ fn what_the_agent_says_is_what_was_recorded_but_for_the_listed_differences() {
     }
     let mark = replay.request("16-uninstall", 0, "RUNNING");
     replay.quiet(mark);
+    replay.stage.backend.want(demo.target("UNINSTALLED"));
     replay.request("16-uninstall", 1, "UNINSTALLED");
     replay.compare("16-uninstall", mark);
     let _lines = replay.stage.backend.subscribe_logs("prod_506_demo");
