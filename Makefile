@@ -11,7 +11,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo 'Belong to later work and only say so: $(LATER)'
 
-check: ## format, lints, and the tests that need nothing but this folder; under a minute when warm
+check: ## format, lints, and the tests that need nothing but this folder; about a minute when warm
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --lib --bins
