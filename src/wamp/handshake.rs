@@ -163,3 +163,6 @@ fn failure(error: &tungstenite::Error, target: &Target) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

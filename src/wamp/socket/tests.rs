@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::clock::Wall;
-use crate::net::proxy::Proxy;
 use crate::net::tls;
 use crate::secret::Secret;
 use crate::thread;
@@ -96,17 +95,6 @@ fn server(tls: Option<Arc<ServerConfig>>, protocol: Option<&'static str>) -> (u1
 
 fn connect(url: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Socket, Error> {
     let target = Target { endpoint: Endpoint::parse(url).unwrap(), tls, via: None, time_floor: Wall::default() };
-    open(target, port)
-}
-
-fn through(proxy: &str, url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Socket, Error> {
-    let via = Proxy::parse(proxy).unwrap();
-    let port = via.port;
-    let endpoint = Endpoint::parse(url).unwrap();
-    open(Target { endpoint, tls, via: Some(via), time_floor: Wall::default() }, port)
-}
-
-fn open(target: Target, port: u16) -> Result<Socket, Error> {
     let input = pump::spawn("127.0.0.1".to_owned(), port, LIMIT, Arc::new(())).unwrap();
     let Ok(Pumped::Connected(tcp)) = input.recv_timeout(LIMIT) else { panic!("no connection") };
     let mut progress = Handshake::start(target, tcp, input)?;
