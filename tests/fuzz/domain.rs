@@ -93,12 +93,12 @@ const KEYS: &[&str] = &[
 
 /// A good request of which some members are replaced or removed.
 fn request(random: &mut Random) -> Map<String, Value> {
-    let good = json!({
+    let mut good = json!({
         "app_key": 7, "app_name": "demo", "stage": "DEV", "target_state": "RUNNING", "current_state": "PRESENT",
         "requestor_account_key": "5", "environment": {"A": {"value": 1}}, "ports": [{"port": 80}],
-        "docker_credentials": {"r": {"username": "u", "password": "p"}}, "docker_compose": {"services": {"a": {}}},
+        "docker_credentials": {"r": {"username": "u", "password": "hunter2"}}, "docker_compose": {"services": {"a": {}}},
     });
-    let mut map = good.as_object().cloned().unwrap();
+    let mut map = good.as_object_mut().map(std::mem::take).unwrap_or_default();
     for _ in 0..random.below(4) {
         let key = random.pick(KEYS);
         if random.once_in(4) {
@@ -122,7 +122,7 @@ fn p2_no_request_panics_and_an_accepted_one_has_an_identity() {
         for request in [&called, &synced].into_iter().flatten() {
             assert!(request.app_key != 0 && !request.app_name.is_empty());
             let _ = (request.id(), request.is_compose(), request.wants_update_from("1"), request.token_account());
-            assert!(!format!("{request:?}").contains("\"p\""), "a password is shown");
+            assert!(!format!("{request:?}").contains("hunter2"), "a password is shown");
         }
         for error in [&called, &synced].into_iter().filter_map(|result| result.as_ref().err()) {
             assert!(!error.is_empty());

@@ -132,8 +132,8 @@ impl Random {
 pub(crate) fn golden(folder: &str) -> Vec<Vec<u8>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "{} is empty", folder.display());
-    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+    paths.into_iter().map(|path| std::fs::read(path).expect("golden files can be read")).collect()
 }

@@ -46,7 +46,7 @@ impl Run<'_> {
                     self.inbox.push(decode(&text).unwrap_or_else(|error| panic!("{text}: {error}")));
                 }
                 Output::Emit(Event::Answer { id, .. }) => {
-                    assert!(self.calls.remove(&id), "call {id} is answered twice")
+                    assert!(self.calls.remove(&id), "call {id} is answered twice");
                 }
                 Output::Emit(Event::Published { id, .. }) => assert!(self.publications.remove(&id), "publication {id}"),
                 Output::Emit(Event::Joined { generation: 7, .. }) => {
@@ -69,11 +69,11 @@ impl Run<'_> {
         Some(match sent {
             Message::Hello { .. } if random.once_in(2) => {
                 let extra = json!({"challenge": "x", "salt": "s", "iterations": 1, "keylen": 32});
-                Message::Challenge { method: "wampcra".to_owned(), extra: extra.as_object().cloned().unwrap() }
+                Message::Challenge { method: "wampcra".to_owned(), extra: object(extra) }
             }
             Message::Hello { .. } | Message::Authenticate { .. } => {
                 let details = json!({"roles": {"broker": {}, "dealer": {}}});
-                Message::Welcome { session: id, details: details.as_object().cloned().unwrap() }
+                Message::Welcome { session: id, details: object(details) }
             }
             Message::Register { request, .. } => Message::Registered { request, registration: id },
             Message::Subscribe { request, .. } => Message::Subscribed { request, subscription: id },
@@ -201,6 +201,10 @@ impl Run<'_> {
             self.settle();
         }
     }
+}
+
+fn object(value: Value) -> Map {
+    serde_json::from_value(value).expect("it is written as an object")
 }
 
 fn settings(random: &mut Random) -> Settings {
