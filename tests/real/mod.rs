@@ -8,6 +8,8 @@
 #![allow(dead_code, reason = "the scenarios use these as they come")]
 
 #[cfg(test)]
+mod large_tests;
+#[cfg(test)]
 mod parts_tests;
 
 use crate::util::{TempDir, wait_until};
