@@ -21,6 +21,8 @@ mod ordinary;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod large_tests;
+#[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
 mod replay;
