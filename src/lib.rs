@@ -63,6 +63,7 @@
 //! | [`rpc`] | the table of what can be called | the core |
 //! | [`state`] | the thread around the core, the store (the only SQL), the edges' supervision | everything |
 //! | [`wamp`] | the session; `message`, `auth` and `session` are pure | [`net`], [`os`] |
+//! | [`net`] | TLS settings, the choice of a proxy and its handshakes; pure but for the trust store | nothing |
 //! | [`docker`] | the Engine's API; `http1` and `stream` are pure | [`os`] |
 //! | [`logs`] | history and publication of container output; pure but for `actor` and `follower` | [`docker`] |
 //! | [`jobs`] | the workers | [`docker`], [`os`], [`logs`] |

@@ -15,13 +15,13 @@ pub mod tap;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod large_tests;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod ordinary;
 #[cfg(test)]
 mod outage;
-#[cfg(test)]
-mod large_tests;
 #[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
