@@ -3,6 +3,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
+# Tests of the whole agent mostly wait, so `check` runs more of them at once than there are processors.
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
 REAL = --skip real:: --skip ::crossbar:: --skip demo::
 
@@ -15,7 +16,7 @@ check: ## format, lints, and the tests that need nothing but this folder; about 
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --lib --bins
-	$(CARGO) test --locked --test tests -- $(REAL)
+	$(CARGO) test --locked --test tests -- --test-threads 8 $(REAL)
 
 test: ## everything, real parts included: they are installed by tests/env, or the command that does it is printed
 	$(CARGO) test --locked
