@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod home;
 pub mod lock;
 pub mod ports;
+pub mod power;
 pub mod release;
 #[cfg(test)]
 pub(crate) mod scratch;
