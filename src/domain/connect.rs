@@ -106,7 +106,7 @@ impl State {
         self.stop_heartbeats();
         self.reports_interrupted();
         self.logs(LogCommand::Session { up: false });
-        self.invocations.retain(|_, pending| pending.invocation.generation != generation);
+        self.forget_invocations(|invocation| invocation.generation == generation);
         for purpose in std::mem::take(&mut self.calls).into_values() {
             if let Call::Token(app) = purpose {
                 self.on_token(app, Err(CallFailure::Transport("the session was lost".to_owned())));

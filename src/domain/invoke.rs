@@ -135,9 +135,18 @@ impl State {
     }
 
     pub(super) fn on_interrupted(&mut self, generation: Generation, request: u64) {
-        let is_it =
-            |pending: &Pending| (pending.invocation.generation, pending.invocation.request) == (generation, request);
-        self.invocations.retain(|_, pending| !is_it(pending));
+        self.forget_invocations(|invocation| (invocation.generation, invocation.request) == (generation, request));
+    }
+
+    /// Forgets calls that nobody waits for any more. Jobs that only read for them end: a caller who asks again and again
+    /// must not fill the queue of an engine that does not answer.
+    pub(super) fn forget_invocations(&mut self, gone: impl Fn(&Invocation) -> bool) {
+        for (id, pending) in self.invocations.extract_if(.., |_, pending| gone(&pending.invocation)) {
+            let job = self.jobs.iter().find(|(_, purpose)| **purpose == Job::Invocation(id)).map(|(job, _)| *job);
+            if let Some(job) = job.filter(|_| pending.procedure.privilege == Some(rpc::Privilege::Read)) {
+                self.out.push(Effect::Cancel { job });
+            }
+        }
     }
 
     fn end_invocation(&mut self, id: u64, result: Result<Reply, String>) {

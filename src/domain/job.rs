@@ -14,13 +14,18 @@ use std::collections::BTreeMap;
 /// Names a job; also orders jobs in time.
 pub type JobId = u64;
 
-/// Where the work of a job waits: a long transfer never delays a stop.
+/// Where the work of a job waits: a long transfer never delays a stop, and questions that an engine leaves unanswered
+/// delay neither an app nor the status of the device (D1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// Pulls.
     Transfer,
-    /// Everything short.
+    /// What is done with apps, all of it short.
     Control,
+    /// Questions of callers that the engine or a server answers.
+    Query,
+    /// What this machine alone answers, at once.
+    Local,
 }
 
 /// A directory of an app: the name comes from outside and is checked by [`super::names::is_path_part`] before use.
@@ -167,6 +172,10 @@ impl JobSpec {
     pub fn lane(&self) -> Lane {
         match self {
             JobSpec::Pull { .. } => Lane::Transfer,
+            JobSpec::Statistics { .. }
+            | JobSpec::Platform
+            | JobSpec::Query(Query::NetworkMetadata | Query::Ipv4Addresses) => Lane::Local,
+            JobSpec::Query(_) => Lane::Query,
             _ => Lane::Control,
         }
     }

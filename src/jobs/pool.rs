@@ -1,4 +1,4 @@
-//! The threads `job-0`, `job-1`, ... of two lanes, and the [`Handle`] with which the state thread gives them work.
+//! The threads `job-0`, `job-1`, ... of the lanes, and the [`Handle`] with which the state thread gives them work.
 //!
 //! The first worker of each lane is there from the start, the others come when there is more to do than workers; none
 //! goes before the handle does. Knows nothing of what jobs do.
@@ -64,8 +64,10 @@ type SpawnWorker = Box<dyn Fn(usize, Receiver<Task>) -> io::Result<()> + Send>;
 
 /// What the state thread holds. Dropping it cancels everything.
 pub struct Handle {
-    control: Queue,
     transfer: Queue,
+    control: Queue,
+    query: Queue,
+    local: Queue,
     spawn_worker: SpawnWorker,
     /// Threads so far: the number of the next one.
     threads: Cell<usize>,
@@ -95,16 +97,19 @@ impl Handle {
             thread::spawn_with_stack(&format!("job-{number}"), STACK, at_exit, body).map(drop)
         });
         let handle = Handle {
-            control: Queue::new(4),
             transfer: Queue::new(2),
+            control: Queue::new(4),
+            query: Queue::new(2),
+            local: Queue::new(1),
             spawn_worker,
             threads: Cell::new(0),
             tasks: RefCell::default(),
             ended,
             exits,
         };
-        handle.add_worker(&handle.control)?;
-        handle.add_worker(&handle.transfer)?;
+        for queue in [&handle.control, &handle.transfer, &handle.query, &handle.local] {
+            handle.add_worker(queue)?;
+        }
         Ok(handle)
     }
 
@@ -132,8 +137,8 @@ impl Handle {
         self.forget_ended();
         if let Some(task) = self.tasks.borrow().get(&job) {
             task.cancel.cancel();
-            // It may be waiting behind transfers that take hours: a worker of the other lane ends it.
-            drop(self.control.tasks.send(task.clone()));
+            // It may be waiting behind transfers that take hours: the worker that never waits for anything ends it.
+            drop(self.local.tasks.send(task.clone()));
         }
     }
 
@@ -156,6 +161,8 @@ impl Handle {
         match lane {
             Lane::Transfer => &self.transfer,
             Lane::Control => &self.control,
+            Lane::Query => &self.query,
+            Lane::Local => &self.local,
         }
     }
 
@@ -217,6 +224,7 @@ impl<P: Fn(&Task, &dyn Fn()) -> Outcome, E: Fn(Event)> Worker<P, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::job::Query;
     use crate::secret::Secret;
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -226,12 +234,12 @@ mod tests {
         JobSpec::Pull { image: String::new(), username, password, container: container.to_owned() }
     }
 
-    /// Pulls last until they are cancelled, a stop of `panic` panics, everything else is done at once.
+    /// Pulls and listings last until they are cancelled, a stop of `panic` panics, everything else is done at once.
     fn pool() -> (Handle, Receiver<Event>, Receiver<Exit>) {
         let (events, seen) = unbounded();
         let (ends, exits) = unbounded();
         let perform = |task: &Task, accepted: &dyn Fn()| match &*task.spec {
-            JobSpec::Pull { .. } => {
+            JobSpec::Pull { .. } | JobSpec::Query(Query::Containers) => {
                 let (wake, woken) = crossbeam_channel::bounded::<()>(1);
                 let _closer = task.cancel.on_cancel(move || {
                     let _ = wake.try_send(());
@@ -267,6 +275,20 @@ mod tests {
     }
 
     #[test]
+    fn d1_questions_without_an_answer_delay_neither_apps_nor_the_machine_and_are_cancelled_while_they_wait() {
+        let (handle, seen, _) = pool();
+        let query = || JobSpec::Query(Query::Containers);
+        (1..=50).for_each(|job| handle.start(job, query()));
+        let _begun = [next(&seen), next(&seen)];
+        handle.start(51, JobSpec::Look { container: "app".to_owned() });
+        assert_eq!(next(&seen), ended(51, Outcome::Done));
+        handle.start(52, JobSpec::Query(Query::Ipv4Addresses));
+        assert_eq!(next(&seen), ended(52, Outcome::Done));
+        (1..=50).rev().for_each(|job| handle.cancel(job));
+        (1..=50).for_each(|_| assert!(matches!(next(&seen), Event::Ended { outcome: Outcome::Cancelled, .. })));
+    }
+
+    #[test]
     fn a_job_that_waits_behind_long_ones_is_cancelled_at_once_and_ends_once() {
         let (handle, seen, _) = pool();
         (1..=3).for_each(|job| handle.start(job, pull("app")));
@@ -291,7 +313,7 @@ mod tests {
         assert_eq!(next(&seen), ended(1, Outcome::Failed("job 1 panicked: cannot stop app".to_owned())));
         handle.start(2, JobSpec::Platform);
         assert_eq!(next(&seen), ended(2, Outcome::Done));
-        assert_eq!(handle.threads.get(), 2, "no further worker was needed");
+        assert_eq!(handle.threads.get(), 4, "no further worker was needed");
     }
 
     #[test]
@@ -303,15 +325,16 @@ mod tests {
         let mut ends: Vec<Event> = seen.iter().collect();
         ends.sort_by_key(|event| format!("{event:?}"));
         assert_eq!(ends, [1, 2, 3].map(|job| ended(job, Outcome::Cancelled)));
-        assert_eq!(exits.iter().collect::<Vec<_>>(), [Exit::Done, Exit::Done, Exit::Done]);
+        assert_eq!(exits.iter().collect::<Vec<_>>(), [const { Exit::Done }; 5]);
     }
 
     #[test]
     fn workers_come_with_the_work_and_not_beyond_their_number() {
         let (handle, seen, _) = pool();
-        (1..=100).for_each(|job| handle.start(job, JobSpec::Platform));
+        let look = || JobSpec::Look { container: "app".to_owned() };
+        (1..=100).for_each(|job| handle.start(job, look()));
         (1..=100).for_each(|_| drop(next(&seen)));
-        assert!((2..=5).contains(&handle.threads.get()), "{}", handle.threads.get());
+        assert!((4..=7).contains(&handle.threads.get()), "{}", handle.threads.get());
         handle.forget_ended();
         assert!(handle.tasks.borrow().is_empty());
     }

@@ -11,7 +11,9 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier};
+use rustls::{
+    AlertDescription, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
 use std::fmt;
 use std::sync::Arc;
 
@@ -82,6 +84,89 @@ pub fn legacy(certificate_pem: &str, key_pem: &Secret) -> Result<Arc<ClientConfi
         .map_err(|error| unusable(&error))
 }
 
+/// What a failed TLS connection to `host` says about its cause, and what to do about it. `floor` is what certificates
+/// were checked against if `system`, the system's clock, was older.
+pub fn explain(error: &rustls::Error, host: &str, floor: Wall, system: Wall) -> String {
+    use rustls::CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(bad) => match bad {
+            Bad::ExpiredContext { time, not_after } => format!(
+                "certificate of {host} expired on {}, it is {} now: it has to be renewed there{}",
+                date(*not_after),
+                date(*time),
+                clock_note(floor, system)
+            ),
+            Bad::NotValidYetContext { time, not_before } => format!(
+                "certificate of {host} is not valid before {}, it is {} now: set the clock of this device{}",
+                date(*not_before),
+                date(*time),
+                clock_note(floor, system)
+            ),
+            Bad::Expired => format!("certificate of {host} has expired{}", clock_note(floor, system)),
+            Bad::NotValidYet => {
+                format!("certificate of {host} is not valid yet: set the clock{}", clock_note(floor, system))
+            }
+            Bad::UnknownIssuer => format!(
+                "certificate of {host} is of an unknown issuer: add its CA to the trust store of this system, or find \
+                 out who intercepts the connection"
+            ),
+            Bad::NotValidForNameContext { presented, .. } => format!(
+                "certificate is not valid for the name {host}, but for {}: check the endpoint's name",
+                if presented.is_empty() { "none".to_owned() } else { presented.join(", ") }
+            ),
+            Bad::NotValidForName => {
+                format!("certificate is not valid for the name {host}: check the endpoint's name")
+            }
+            other => format!("certificate of {host} is refused: {other}"),
+        },
+        rustls::Error::AlertReceived(alert) => {
+            format!("{host} refuses the TLS connection: {alert:?}{}", alert_note(*alert))
+        }
+        rustls::Error::InvalidMessage(_) => {
+            format!("{host} answers something that is not TLS (plain HTTP?): check scheme and port of the endpoint")
+        }
+        rustls::Error::PeerIncompatible(why) => {
+            format!("{host} speaks no TLS that this agent speaks (1.2 and 1.3): {why:?}")
+        }
+        other => format!("TLS with {host} failed: {other}"),
+    }
+}
+
+/// The TLS error inside an IO error, if that is what it is.
+pub fn cause(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn date(time: UnixTime) -> String {
+    const YEAR_9999: u64 = 253_402_300_799; // the last that a certificate can name
+    Wall::from_unix(time.as_secs().min(YEAR_9999).cast_signed()).to_string()
+}
+
+/// Where the time came from, if not from the clock.
+fn clock_note(floor: Wall, system: Wall) -> String {
+    if system < floor {
+        format!(" (its clock says {system}, which cannot be; {floor} is assumed)")
+    } else {
+        String::new()
+    }
+}
+
+fn alert_note(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::HandshakeFailure
+        | AlertDescription::ProtocolVersion
+        | AlertDescription::InsufficientSecurity => " (no TLS version or cipher in common)",
+        AlertDescription::UnrecognisedName => " (it serves no such name)",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateRequired
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => " (it does not take the client certificate of this device)",
+        _ => "",
+    }
+}
+
 fn builder(floor: Wall) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
     ClientConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(FlooredClock(floor)))
         .with_safe_default_protocol_versions()
@@ -141,6 +226,7 @@ impl ServerCertVerifier for Unverified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn the_system_or_the_bundle_provides_roots() {
@@ -154,6 +240,57 @@ mod tests {
         let seconds = |floor| FlooredClock(floor).current_time().unwrap().as_secs() as i64;
         assert_eq!(seconds(future), future.seconds);
         assert!((seconds(Wall::default()) - clock::wall().seconds).abs() < 60);
+    }
+
+    #[test]
+    fn failures_of_tls_say_what_is_wrong_and_what_to_do() {
+        use rustls::{CertificateError as Bad, Error, InvalidMessage, PeerIncompatible};
+        let at = |text| UnixTime::since_unix_epoch(Duration::from_secs(Wall::parse(text).unwrap().seconds as u64));
+        let (time, now) = (at("2030-01-02T00:00:00Z"), Wall::parse("2030-01-02T00:00:00Z").unwrap());
+        let bad = Error::InvalidCertificate;
+        let name = || ServerName::try_from("a.b").unwrap();
+        let not_before = at("2031-01-01T00:00:00Z");
+        let presented = vec!["c.d".to_owned(), "*.e.f".to_owned()];
+        for (error, words) in [
+            (
+                bad(Bad::ExpiredContext { time, not_after: at("2029-01-01T00:00:00Z") }),
+                &["expired on 2029-01-01T00:00:00Z", "2030-01-02T00:00:00Z now", "renewed"][..],
+            ),
+            (bad(Bad::Expired), &["expired"]),
+            (
+                bad(Bad::NotValidYetContext { time, not_before }),
+                &["not valid before 2031-01-01T00:00:00Z", "2030-01-02T00:00:00Z now", "set the clock"],
+            ),
+            (bad(Bad::NotValidYet), &["not valid yet", "set the clock"]),
+            (bad(Bad::UnknownIssuer), &["unknown issuer", "trust store"]),
+            (
+                bad(Bad::NotValidForNameContext { expected: name(), presented }),
+                &["not valid for the name a.b", "c.d, *.e.f"],
+            ),
+            (
+                bad(Bad::NotValidForNameContext { expected: name(), presented: vec![] }),
+                &["not valid for the name a.b", "for none"],
+            ),
+            (bad(Bad::NotValidForName), &["not valid for the name a.b"]),
+            (bad(Bad::Revoked), &["refused", "evoked"]),
+            (Error::AlertReceived(AlertDescription::HandshakeFailure), &["HandshakeFailure", "in common"]),
+            (Error::AlertReceived(AlertDescription::UnknownCA), &["client certificate of this device"]),
+            (Error::AlertReceived(AlertDescription::UnrecognisedName), &["no such name"]),
+            (Error::AlertReceived(AlertDescription::InternalError), &["refuses", "InternalError"]),
+            (Error::InvalidMessage(InvalidMessage::InvalidContentType), &["not TLS", "plain HTTP", "port"]),
+            (Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered), &["1.2 and 1.3"]),
+            (Error::DecryptError, &["TLS with a.b failed"]),
+        ] {
+            let text = explain(&error, "a.b", Wall::default(), now);
+            assert!(words.iter().all(|word| text.contains(word)) && text.contains("a.b"), "{text}");
+            assert!(!text.contains("assumed"), "the clock is right: {text}");
+        }
+        let clock = Wall::parse("1970-01-01T00:00:09Z").unwrap();
+        let text = explain(&bad(Bad::NotValidYetContext { time, not_before }), "a.b", now, clock);
+        assert!(
+            text.contains("its clock says 1970-01-01T00:00:09Z") && text.contains("2030-01-02T00:00:00Z is assumed"),
+            "{text}"
+        );
     }
 
     #[test]

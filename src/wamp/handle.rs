@@ -1,8 +1,9 @@
 //! What others hold of the client: the way in for commands, the bulk lane, and the way to end it.
 
 use crate::cancel::Cancel;
+use crate::net::proxy::Variables;
 use crate::thread::{self, Exit};
-use crate::wamp::lane::{BUDGET, Bulk};
+use crate::wamp::lane::{BUDGET, Bulk, Outlet};
 use crate::wamp::run::Runner;
 use crate::wamp::{Command, Event, Settings};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -25,8 +26,9 @@ pub struct Handle {
     done: Receiver<()>,
 }
 
-/// Starts the client; it dials at once. Events are sent to `events` as `wrap` makes them; the client does not wait for
-/// room there. `on_exit` runs on the `wamp` thread when it ends.
+/// Starts the client; it dials at once, through the proxy that this process's environment names for the endpoint. Events
+/// are sent to `events` as `wrap` makes them; the client does not wait for room there. `on_exit` runs on the `wamp` thread
+/// when it ends.
 ///
 /// # Errors
 /// The system's error when no thread can be created.
@@ -36,15 +38,28 @@ pub fn spawn<T: Send + 'static>(
     wrap: fn(Event) -> T,
     on_exit: impl FnOnce(Exit) + Send + 'static,
 ) -> io::Result<Handle> {
+    // Nothing changes the environment of a running process.
+    let variables = Variables::read(|name| std::env::var(name).ok());
+    spawn_with(settings, variables, events, wrap, on_exit)
+}
+
+/// [`spawn`] with the proxies of another environment.
+pub(super) fn spawn_with<T: Send + 'static>(
+    settings: Settings,
+    variables: Variables,
+    events: Sender<T>,
+    wrap: fn(Event) -> T,
+    on_exit: impl FnOnce(Exit) + Send + 'static,
+) -> io::Result<Handle> {
     let (commands, inbox) = unbounded();
     let (ending, done) = bounded(0);
     let handle = Handle { commands, bulk: Bulk::new(BUDGET), cancel: Cancel::new(), done };
-    let (bulk, cancel) = (handle.bulk.clone(), handle.cancel.clone());
+    let (bulk, cancel) = (Outlet::new(handle.bulk.clone()), handle.cancel.clone());
     let on_exit = move |exit| {
         on_exit(exit);
         drop(ending);
     };
-    let body = move || Runner::new(settings, inbox, bulk, events, wrap, cancel).run();
+    let body = move || Runner::new(settings, inbox, bulk, events, wrap, cancel, variables).run();
     thread::spawn_with_stack("wamp", STACK, on_exit, body)?;
     Ok(handle)
 }

@@ -2,7 +2,10 @@
 //!
 //! Producers are any threads and never block; the `wamp` thread takes entries out when it has nothing better to do. A
 //! byte budget and a number of entries bound it: over either, the oldest droppable entries go and are counted. What is
-//! not droppable is queued again behind them. Without a session there is nobody to publish to: entries are discarded.
+//! not droppable waits in a queue of its own and is merged in by number, so that dropping moves nothing. Without a
+//! session there is nobody to publish to: entries are discarded.
+//!
+//! **Invariant:** what one producer published comes out in that order, with gaps at droppable entries alone.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde_json::Value;
@@ -11,16 +14,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of payload that may wait.
 pub const BUDGET: usize = 1024 * 1024;
+/// Entries of each kind that may wait.
 const ENTRIES: usize = 2048;
-/// Entries that are not droppable may exceed the budget by this factor; then they go too.
+/// Entries that are not droppable may exceed the budget by this factor; then further ones are dropped too.
 const HARD_FACTOR: usize = 4;
 
 /// The lane. Clones are the same lane.
 #[derive(Debug, Clone)]
 pub struct Bulk {
+    droppable: Queue,
+    kept: Queue,
+    gauge: Arc<Gauge>,
+}
+
+#[derive(Debug, Clone)]
+struct Queue {
     entries: Sender<Box<Entry>>,
     oldest: Receiver<Box<Entry>>,
-    gauge: Arc<Gauge>,
 }
 
 /// A publication that waits.
@@ -30,8 +40,9 @@ pub struct Entry {
     pub topic: String,
     /// Positional arguments.
     pub args: Vec<Value>,
-    droppable: bool,
     weight: usize,
+    /// Its place among the entries of both queues.
+    number: usize,
 }
 
 #[derive(Debug)]
@@ -39,31 +50,53 @@ struct Gauge {
     open: AtomicBool,
     bytes: AtomicUsize,
     dropped: AtomicUsize,
+    next: AtomicUsize,
     budget: usize,
 }
 
 impl Bulk {
     /// An empty, closed lane for about `budget` bytes.
     pub fn new(budget: usize) -> Bulk {
-        let (entries, oldest) = bounded(ENTRIES);
-        let (open, bytes, dropped) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-        Bulk { entries, oldest, gauge: Arc::new(Gauge { open, bytes, dropped, budget }) }
+        let queue = || {
+            let (entries, oldest) = bounded(ENTRIES);
+            Queue { entries, oldest }
+        };
+        let (open, zero) = (AtomicBool::new(false), || AtomicUsize::new(0));
+        let gauge = Gauge { open, bytes: zero(), dropped: zero(), next: zero(), budget };
+        Bulk { droppable: queue(), kept: queue(), gauge: Arc::new(gauge) }
     }
 
     /// Queues a publication, behind the ones before it. Never blocks.
     pub fn publish(&self, topic: String, args: Vec<Value>, droppable: bool) {
-        if !self.gauge.open.load(Ordering::SeqCst) {
+        let gauge = &self.gauge;
+        if !gauge.open.load(Ordering::SeqCst) {
             return;
         }
         let weight = topic.len() + args.iter().map(weight).sum::<usize>();
-        let limit = if droppable { self.gauge.budget } else { self.gauge.budget.saturating_mul(HARD_FACTOR) };
         self.make_room(weight);
-        if self.gauge.bytes.load(Ordering::SeqCst).saturating_add(weight) > limit {
-            self.gauge.dropped.fetch_add(1, Ordering::SeqCst);
+        let limit = if droppable { gauge.budget } else { gauge.budget.saturating_mul(HARD_FACTOR) };
+        if gauge.bytes.load(Ordering::SeqCst).saturating_add(weight) > limit {
+            gauge.dropped.fetch_add(1, Ordering::SeqCst);
             return;
         }
-        self.gauge.bytes.fetch_add(weight, Ordering::SeqCst);
-        self.push(Box::new(Entry { topic, args, droppable, weight }));
+        gauge.bytes.fetch_add(weight, Ordering::SeqCst);
+        let number = gauge.next.fetch_add(1, Ordering::SeqCst);
+        let mut entry = Box::new(Entry { topic, args, weight, number });
+        let queue = if droppable { &self.droppable } else { &self.kept };
+        // Other producers may take the room that is made; somebody gets it each time.
+        for _ in 0..8 {
+            match queue.entries.try_send(entry) {
+                Ok(()) => return,
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => entry = back,
+            }
+            if !droppable {
+                break;
+            }
+            if let Ok(oldest) = queue.oldest.try_recv() {
+                self.drop_entry(&oldest);
+            }
+        }
+        self.drop_entry(&entry);
     }
 
     /// Whether the lane is over half full: a sign to send less.
@@ -76,63 +109,78 @@ impl Bulk {
         self.gauge.dropped.load(Ordering::SeqCst)
     }
 
-    /// Opens or closes the lane; a closed one is empty.
-    pub(super) fn set_open(&self, open: bool) {
-        self.gauge.open.store(open, Ordering::SeqCst);
-        if !open {
-            while self.pop().is_some() {}
-        }
-    }
-
-    /// The oldest entry.
-    pub(super) fn pop(&self) -> Option<Entry> {
-        let entry = self.oldest.try_recv().ok()?;
-        self.gauge.bytes.fetch_sub(entry.weight, Ordering::SeqCst);
-        Some(*entry)
-    }
-
-    /// Readable when there is an entry.
-    pub(super) fn input(&self) -> &Receiver<Box<Entry>> {
-        &self.oldest
-    }
-
     /// Drops the oldest droppable entries until one more of this weight fits.
     fn make_room(&self, weight: usize) {
-        let mut kept = Vec::new();
-        for _ in 0..self.oldest.len() {
-            let bytes = self.gauge.bytes.load(Ordering::SeqCst).saturating_add(weight);
-            if bytes <= self.gauge.budget && self.entries.len() + kept.len() < ENTRIES {
-                break;
-            }
-            match self.oldest.try_recv() {
-                Ok(entry) if entry.droppable => self.drop_entry(&entry),
-                Ok(entry) => kept.push(entry),
-                Err(_) => break,
+        while self.gauge.bytes.load(Ordering::SeqCst).saturating_add(weight) > self.gauge.budget {
+            match self.droppable.oldest.try_recv() {
+                Ok(entry) => self.drop_entry(&entry),
+                Err(_) => return,
             }
         }
-        for entry in kept {
-            self.push(entry);
-        }
-    }
-
-    /// Queues an entry that is accounted for; if other producers have taken the room meanwhile, the oldest goes.
-    fn push(&self, mut entry: Box<Entry>) {
-        for _ in 0..8 {
-            match self.entries.try_send(entry) {
-                Ok(()) => return,
-                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => entry = back,
-            }
-            if let Ok(oldest) = self.oldest.try_recv() {
-                self.drop_entry(&oldest);
-            }
-        }
-        self.drop_entry(&entry);
     }
 
     fn drop_entry(&self, entry: &Entry) {
         self.gauge.bytes.fetch_sub(entry.weight, Ordering::SeqCst);
         self.gauge.dropped.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+/// The end of the lane that the `wamp` thread holds.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    bulk: Bulk,
+    /// The first of each queue, taken out to be compared.
+    droppable: Option<Box<Entry>>,
+    kept: Option<Box<Entry>>,
+}
+
+impl Outlet {
+    pub(super) fn new(bulk: Bulk) -> Outlet {
+        Outlet { bulk, droppable: None, kept: None }
+    }
+
+    /// Opens or closes the lane; both begin with an empty one.
+    pub(super) fn set_open(&mut self, open: bool) {
+        self.bulk.gauge.open.store(open, Ordering::SeqCst);
+        while self.pop().is_some() {}
+    }
+
+    /// The oldest entry.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        // Until neither brings anything new: a queue found empty after the other one's entry was seen had nothing before it.
+        while fill(&mut self.droppable, &self.bulk.droppable) | fill(&mut self.kept, &self.bulk.kept) {}
+        let droppable_first = match (&self.droppable, &self.kept) {
+            (Some(droppable), Some(kept)) => droppable.number.wrapping_sub(kept.number).cast_signed() < 0,
+            (droppable, _) => droppable.is_some(),
+        };
+        let entry = if droppable_first { self.droppable.take() } else { self.kept.take() }?;
+        self.bulk.gauge.bytes.fetch_sub(entry.weight, Ordering::SeqCst);
+        Some(*entry)
+    }
+
+    /// Whether there is nothing to pop.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.has_taken() && self.inputs().iter().all(|input| input.is_empty())
+    }
+
+    /// Whether there is something to pop that makes no input readable.
+    pub(super) fn has_taken(&self) -> bool {
+        self.droppable.is_some() || self.kept.is_some()
+    }
+
+    /// Readable when there is another entry.
+    pub(super) fn inputs(&self) -> [&Receiver<Box<Entry>>; 2] {
+        [&self.bulk.droppable.oldest, &self.bulk.kept.oldest]
+    }
+}
+
+/// Takes the first entry out of a queue, if there is no place for it yet; whether it did.
+fn fill(head: &mut Option<Box<Entry>>, queue: &Queue) -> bool {
+    if head.is_none() {
+        *head = queue.oldest.try_recv().ok();
+        return head.is_some();
+    }
+    false
 }
 
 /// About the bytes that a value takes.
@@ -149,34 +197,35 @@ fn weight(value: &Value) -> usize {
 mod tests {
     use super::*;
 
-    fn open(budget: usize) -> Bulk {
+    fn open(budget: usize) -> (Bulk, Outlet) {
         let bulk = Bulk::new(budget);
-        bulk.set_open(true);
-        bulk
+        let mut outlet = Outlet::new(bulk.clone());
+        outlet.set_open(true);
+        (bulk, outlet)
     }
 
-    fn drain(bulk: &Bulk) -> Vec<String> {
-        std::iter::from_fn(|| bulk.pop()).map(|entry| entry.topic).collect()
+    fn drain(outlet: &mut Outlet) -> Vec<String> {
+        std::iter::from_fn(|| outlet.pop()).map(|entry| entry.topic).collect()
     }
 
     #[test]
     fn entries_come_out_in_the_order_they_went_in() {
-        let bulk = open(BUDGET);
+        let (bulk, mut outlet) = open(BUDGET);
         for topic in ["a", "b", "c"] {
             bulk.publish(topic.to_owned(), vec![Value::Null], true);
         }
-        assert_eq!(drain(&bulk), ["a", "b", "c"]);
+        assert_eq!(drain(&mut outlet), ["a", "b", "c"]);
         assert_eq!(bulk.dropped(), 0);
     }
 
     #[test]
     fn c2_over_budget_the_oldest_droppable_go_and_the_others_stay() {
-        let bulk = open(1000);
+        let (bulk, mut outlet) = open(1000);
         bulk.publish("end".to_owned(), vec![], false);
         for number in 0..50 {
             bulk.publish(format!("line {number:02}"), vec!["x".repeat(85).into()], true); // 100 bytes each
         }
-        let left = drain(&bulk);
+        let left = drain(&mut outlet);
         assert!(left.contains(&"end".to_owned()), "{left:?}");
         assert_eq!(left.last().map(String::as_str), Some("line 49"));
         assert_eq!(left.len() + bulk.dropped(), 51);
@@ -188,36 +237,68 @@ mod tests {
 
     #[test]
     fn c2_a_flood_of_small_or_of_undroppable_entries_is_bounded_too() {
-        let bulk = open(usize::MAX);
+        let (bulk, mut outlet) = open(usize::MAX);
         for _ in 0..ENTRIES + 100 {
             bulk.publish(String::new(), vec![], true);
         }
-        assert_eq!((drain(&bulk).len(), bulk.dropped()), (ENTRIES, 100));
-        let bulk = open(1000);
+        assert_eq!((drain(&mut outlet).len(), bulk.dropped()), (ENTRIES, 100));
+        let (bulk, mut outlet) = open(1000);
         for _ in 0..1000 {
             bulk.publish("x".repeat(100), vec![], false);
         }
-        assert_eq!((drain(&bulk).len(), bulk.dropped()), (40, 960));
+        assert_eq!((drain(&mut outlet).len(), bulk.dropped()), (40, 960));
         bulk.publish("x".repeat(1001), vec![], true);
-        assert_eq!(drain(&bulk).len(), 0, "larger than the whole budget");
+        assert_eq!(drain(&mut outlet).len(), 0, "larger than the whole budget");
+    }
+
+    #[test]
+    fn c2_what_is_kept_keeps_its_place_however_much_is_dropped_around_it() {
+        let (bulk, mut outlet) = open(1000);
+        let mut published = Vec::new();
+        for number in 0..60 {
+            let topic = format!("{number:02}");
+            bulk.publish(topic.clone(), vec!["x".repeat(50).into()], number % 6 != 0); // 60 bytes each
+            published.push(topic);
+            if number % 20 == 0 {
+                let first = outlet.pop().unwrap().topic; // one head of each kind is taken out now
+                assert!(published.contains(&first));
+            }
+        }
+        let left = drain(&mut outlet);
+        assert!(left.is_sorted(), "{left:?}");
+        let kept: Vec<_> = left.iter().filter(|topic| topic.parse::<u32>().unwrap() % 6 == 0).collect();
+        assert!(kept.len() >= 7, "{left:?}");
+        assert!(bulk.dropped() > 20 && left.last() == published.last(), "{left:?}");
+        assert_eq!(left.len() + bulk.dropped() + 3, 60);
+    }
+
+    #[test]
+    fn numbers_that_wrap_are_still_in_order() {
+        let (bulk, mut outlet) = open(BUDGET);
+        bulk.gauge.next.store(usize::MAX - 1, Ordering::SeqCst);
+        for (topic, droppable) in [("a", true), ("b", false), ("c", true), ("d", false)] {
+            bulk.publish(topic.to_owned(), vec![], droppable);
+        }
+        assert_eq!(drain(&mut outlet), ["a", "b", "c", "d"]);
     }
 
     #[test]
     fn a_closed_lane_discards() {
         let bulk = Bulk::new(BUDGET);
+        let mut outlet = Outlet::new(bulk.clone());
         bulk.publish("before".to_owned(), vec![], false);
-        bulk.set_open(true);
+        outlet.set_open(true);
         bulk.publish("during".to_owned(), vec![], true);
-        bulk.set_open(false);
+        outlet.set_open(false);
         bulk.publish("after".to_owned(), vec![], false);
-        bulk.set_open(true);
-        assert_eq!(drain(&bulk), [""; 0]);
+        outlet.set_open(true);
+        assert_eq!(drain(&mut outlet), [""; 0]);
         assert_eq!(bulk.dropped(), 0, "that nobody listens is no loss");
     }
 
     #[test]
-    fn many_producers_never_block_and_the_account_stays_right() {
-        let bulk = open(10_000);
+    fn many_producers_never_block_and_each_ones_order_and_the_account_stay_right() {
+        let (bulk, mut outlet) = open(10_000);
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let bulk = bulk.clone();
@@ -230,13 +311,26 @@ mod tests {
             })
             .collect();
         let mut taken = 0;
+        let mut last = [-1; 4];
+        let mut take = |outlet: &mut Outlet| {
+            let Some(entry) = outlet.pop() else { return 0 };
+            let (thread, number) = entry.topic.split_once(' ').unwrap();
+            let last = &mut last[thread.parse::<usize>().unwrap()];
+            let number = number.parse().unwrap();
+            assert!(*last < number, "{number} of thread {thread} comes after {last}");
+            *last = number;
+            1
+        };
         while threads.iter().any(|thread| !thread.is_finished()) {
-            taken += usize::from(bulk.pop().is_some());
+            taken += take(&mut outlet);
         }
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!(taken + drain(&bulk).len() + bulk.dropped(), 20_000);
+        while take(&mut outlet) == 1 {
+            taken += 1;
+        }
+        assert_eq!(taken + bulk.dropped(), 20_000);
         assert_eq!(bulk.gauge.bytes.load(Ordering::SeqCst), 0);
     }
 }

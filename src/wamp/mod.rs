@@ -10,13 +10,15 @@
 
 pub mod auth;
 mod dial;
+pub mod endpoint;
 mod handle;
+mod handshake;
 mod lane;
 pub mod message;
 mod pipe;
 mod pump;
 mod run;
-mod session;
+pub mod session;
 mod socket;
 
 use crate::clock::Wall;

@@ -64,20 +64,26 @@ fn pump(mut tcp: TcpStream, chunks: &Sender<Pumped>) -> Result<(), SendError<Pum
     }
 }
 
-/// The addresses of a host, families taking turns, in the resolver's order otherwise.
+/// The addresses of a host, families taking turns (RFC 8305 4), in the resolver's order otherwise.
 fn resolve(host: &str, port: u16, lookup: Arc<()>) -> io::Result<Vec<SocketAddr>> {
     let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     drop(lookup);
-    let Some(first) = found.first().copied() else {
+    if found.is_empty() {
         return Err(io::Error::new(ErrorKind::NotFound, "the name has no address"));
-    };
-    let (preferred, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.is_ipv6() == first.is_ipv6());
+    }
+    Ok(interleaved(found))
+}
+
+/// Families take turns, beginning with the one that the resolver put first.
+fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.is_ipv6() == first_is_v6);
     let mut others = others.into_iter();
     let mut mixed: Vec<SocketAddr> =
         preferred.into_iter().flat_map(|address| [Some(address), others.next()]).flatten().collect();
     mixed.extend(others);
     mixed.truncate(ADDRESSES);
-    Ok(mixed)
+    mixed
 }
 
 /// Connects to the first address that answers; each gets a head start before the next one.
@@ -187,6 +193,65 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(Arc::strong_count(&lookup), 1);
+    }
+
+    /// An address that neither accepts nor refuses: its listener has no room for another connection.
+    fn black_hole(ip: &str) -> (SocketAddr, Vec<rustix::fd::OwnedFd>, Vec<TcpStream>) {
+        use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+        let ip: std::net::IpAddr = ip.parse().unwrap();
+        let family = if ip.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let listener = socket(family, SocketType::STREAM, None).unwrap();
+        bind(&listener, &SocketAddr::new(ip, 0)).unwrap();
+        listen(&listener, 0).unwrap();
+        let address = SocketAddr::try_from(rustix::net::getsockname(&listener).unwrap()).unwrap();
+        let mut queue = Vec::new();
+        while let Ok(tcp) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            queue.push(tcp);
+            assert!(queue.len() < 10, "the listener's queue has no end");
+        }
+        (address, vec![listener], queue)
+    }
+
+    #[test]
+    fn addresses_of_both_families_take_turns_beginning_with_the_resolvers_first() {
+        let all = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        for (found, order) in [
+            (&["[::1]:1", "[::2]:1", "1.1.1.1:1"][..], &["[::1]:1", "1.1.1.1:1", "[::2]:1"][..]),
+            (&["1.1.1.1:1", "[::1]:1", "[::2]:1", "[::3]:1"], &["1.1.1.1:1", "[::1]:1", "[::2]:1", "[::3]:1"]),
+            (&["1.1.1.1:1", "1.1.1.2:1"], &["1.1.1.1:1", "1.1.1.2:1"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(interleaved(all(found)), all(order));
+        }
+        let many = (1..20).map(|port| SocketAddr::from(([1, 1, 1, 1], port))).collect();
+        assert_eq!(interleaved(many).len(), ADDRESSES);
+    }
+
+    #[test]
+    fn a_black_hole_in_front_costs_the_head_start_and_not_the_bound() {
+        for (dead, living) in [("::1", "127.0.0.1"), ("127.0.0.1", "::1"), ("127.0.0.1", "127.0.0.1")] {
+            let (hole, _listener, _queue) = black_hole(dead);
+            let listener = TcpListener::bind((living, 0)).unwrap();
+            let living = listener.local_addr().unwrap();
+            let began = crate::clock::mono();
+            assert_eq!(race(&[hole, living], Duration::from_secs(60)).unwrap().peer_addr().unwrap(), living);
+            let took = crate::clock::mono() - began;
+            assert!(took >= HEAD_START && took < Duration::from_secs(20), "{hole}: {took:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_in_front_costs_nothing_and_the_first_that_answers_wins() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let living = listener.local_addr().unwrap();
+        let refusing = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], living.port()));
+        assert_eq!(race(&[refusing, living], LIMIT).unwrap().peer_addr().unwrap(), living);
+        let both = TcpListener::bind("[::1]:0").unwrap();
+        let first = both.local_addr().unwrap();
+        assert_eq!(race(&[first, living], LIMIT).unwrap().peer_addr().unwrap(), first);
+        let (hole, _listener, _queue) = black_hole("127.0.0.1");
+        let error = race(&[hole, hole], Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 
     #[test]

@@ -7,15 +7,17 @@
 
 use crate::cancel::{Cancel, Guard};
 use crate::clock;
+use crate::net::proxy::Variables;
 use crate::wamp::dial::{Dialer, Failure, Next};
-use crate::wamp::lane::Bulk;
+use crate::wamp::endpoint::{self, Target};
+use crate::wamp::handshake::{Handshake, Progress};
+use crate::wamp::lane::Outlet;
 use crate::wamp::pump::{self, Pumped};
 use crate::wamp::session::{self, End, Milestone, Output, Session};
-use crate::wamp::socket::{self, Endpoint, Frame, Handshake, Progress, Socket};
+use crate::wamp::socket::{Frame, Socket};
 use crate::wamp::{Command, Declaration, Event, Phase, Settings, message};
 use crossbeam_channel::{Receiver, Select, SendTimeoutError, Sender, TryRecvError, TrySendError};
 use log::{debug, info, log, warn};
-use rustls::ClientConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Shutdown, TcpStream};
@@ -32,6 +34,8 @@ const FRAMES_PER_TURN: usize = 256;
 /// Bulk is written only while less than this is under way, and at most as much per turn: what control waits behind.
 const BULK_UNDER_WAY: usize = 32 * 1024;
 const BULK_RETRY: Duration = Duration::from_millis(20);
+/// Distance between two looks at whether more of what waits can be written.
+const WRITE_RETRY: Duration = Duration::from_millis(10);
 /// Dials whose name lookup hangs, at most; each holds a thread until the resolver gives up.
 const HANGING_LOOKUPS: usize = 4;
 /// What the users get to take the last events.
@@ -40,10 +44,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Everything the thread owns.
 pub(super) struct Runner<T> {
     commands: Receiver<Command>,
-    bulk: Bulk,
+    bulk: Outlet,
     events: Sender<T>,
     wrap: fn(Event) -> T,
     cancel: Cancel,
+    variables: Variables,
     queue: VecDeque<(T, usize)>,
     queued_bytes: usize,
     settings: Settings,
@@ -63,7 +68,7 @@ pub(super) struct Runner<T> {
 /// The way to the router.
 enum Link {
     Waiting { until: Duration },
-    Connecting { dial: Dial, tls: Option<Arc<ClientConfig>>, endpoint: Endpoint, input: Receiver<Pumped> },
+    Connecting { dial: Dial, target: Target, input: Receiver<Pumped> },
     Opening { dial: Dial, handshake: Handshake, guard: Guard },
     Up { socket: Socket, session: Box<Session>, _guard: Guard },
     Over,
@@ -75,14 +80,25 @@ struct Dial {
     bound: Duration,
 }
 
+impl Dial {
+    fn is_over(self, now: Duration) -> bool {
+        self.began.saturating_add(self.bound) <= now
+    }
+
+    fn timeout(self, target: &Target) -> String {
+        target.reason(&format!("no connection within {} ms", self.bound.as_millis()))
+    }
+}
+
 impl<T> Runner<T> {
     pub(super) fn new(
         settings: Settings,
         commands: Receiver<Command>,
-        bulk: Bulk,
+        bulk: Outlet,
         events: Sender<T>,
         wrap: fn(Event) -> T,
         cancel: Cancel,
+        variables: Variables,
     ) -> Runner<T> {
         Runner {
             commands,
@@ -90,6 +106,7 @@ impl<T> Runner<T> {
             events,
             wrap,
             cancel,
+            variables,
             queue: VecDeque::new(),
             queued_bytes: 0,
             settings,
@@ -136,7 +153,10 @@ impl<T> Runner<T> {
         let deadline = match &self.link {
             Link::Waiting { until } => *until,
             Link::Connecting { dial, .. } | Link::Opening { dial, .. } => dial.began.saturating_add(dial.bound),
-            Link::Up { session, .. } => session.deadline().min(self.bulk_at.unwrap_or(Duration::MAX)),
+            Link::Up { socket, session, .. } => {
+                let retry = if socket.is_behind() { clock::mono() + WRITE_RETRY } else { Duration::MAX };
+                session.deadline().min(self.bulk_at.unwrap_or(Duration::MAX)).min(retry)
+            }
             Link::Over => return,
         };
         let holding_back = self.holding_back();
@@ -148,14 +168,17 @@ impl<T> Runner<T> {
             Link::Up { socket, .. } if !holding_back => drop(select.recv(socket.input())),
             Link::Up { .. } | Link::Waiting { .. } | Link::Over => {}
         }
-        if matches!(self.link, Link::Up { .. }) && self.bulk_at.is_none() {
-            select.recv(self.bulk.input());
+        let takes_bulk = self.takes_bulk();
+        if takes_bulk {
+            for input in self.bulk.inputs() {
+                select.recv(input);
+            }
         }
         if !self.queue.is_empty() {
             select.send(&self.events);
         }
         let now = clock::mono();
-        let at_once = self.unread && !holding_back;
+        let at_once = self.unread && !holding_back || takes_bulk && self.bulk.has_taken();
         let timeout = if at_once { Duration::ZERO } else { deadline.saturating_sub(now) };
         // An error is the timeout; what is ready is looked at in any case.
         let _ = select.ready_timeout(timeout.min(Duration::from_secs(3600)));
@@ -233,13 +256,15 @@ impl<T> Runner<T> {
 
     fn take_bytes(&mut self) {
         match std::mem::replace(&mut self.link, Link::Over) {
-            Link::Connecting { dial, tls, endpoint, input } => match input.try_recv() {
-                Ok(Pumped::Connected(tcp)) => self.connected(dial, tls, &endpoint, tcp, input),
+            Link::Connecting { dial, target, input } => match input.try_recv() {
+                Ok(Pumped::Connected(tcp)) => self.connected(dial, target, tcp, input),
                 Ok(Pumped::Bytes(_) | Pumped::End(None)) | Err(TryRecvError::Disconnected) => {
-                    self.failed(Failure::Other, "the connection ended at once".to_owned());
+                    self.failed(Failure::Other, target.reason("the connection ended at once"));
                 }
-                Ok(Pumped::End(Some(reason))) => self.failed(Failure::Other, format!("connect: {reason}")),
-                Err(TryRecvError::Empty) => self.link = Link::Connecting { dial, tls, endpoint, input },
+                Ok(Pumped::End(Some(reason))) => {
+                    self.failed(Failure::Other, target.reason(&format!("connect: {reason}")));
+                }
+                Err(TryRecvError::Empty) => self.link = Link::Connecting { dial, target, input },
             },
             Link::Opening { dial, handshake, guard } => self.progressed(dial, handshake.advance(), guard),
             link => {
@@ -296,10 +321,12 @@ impl<T> Runner<T> {
         let holding_back = self.holding_back();
         match &mut self.link {
             Link::Waiting { until } if *until <= now => self.dial(now),
-            Link::Connecting { dial, .. } | Link::Opening { dial, .. }
-                if dial.began.saturating_add(dial.bound) <= now =>
-            {
-                let reason = format!("no connection within {} ms", dial.bound.as_millis());
+            Link::Connecting { dial, target, .. } if dial.is_over(now) => {
+                let reason = dial.timeout(target);
+                self.failed(Failure::ConnectTimeout, reason);
+            }
+            Link::Opening { dial, handshake, .. } if dial.is_over(now) => {
+                let reason = dial.timeout(handshake.target());
                 self.failed(Failure::ConnectTimeout, reason);
             }
             Link::Up { session, .. } => {
@@ -313,19 +340,27 @@ impl<T> Runner<T> {
                 if self.bulk_at.is_some_and(|at| at <= now) {
                     self.bulk_at = None;
                 }
+                if matches!(&self.link, Link::Up { socket, .. } if socket.is_behind()) {
+                    self.write(Socket::flush);
+                    self.settle(0);
+                }
             }
             _ => {}
         }
     }
 
+    /// Whether bulk can be written now.
+    fn takes_bulk(&self) -> bool {
+        let is_open =
+            matches!(&self.link, Link::Up { socket, session, .. } if session.is_open() && !socket.is_behind());
+        is_open && self.bulk_at.is_none()
+    }
+
     /// Writes a little bulk, if what was written before is on its way.
     fn send_bulk(&mut self) {
         let mut written = 0;
-        while self.bulk_at.is_none() && written < BULK_UNDER_WAY && !self.bulk.input().is_empty() {
+        while written < BULK_UNDER_WAY && self.takes_bulk() && !self.bulk.is_empty() {
             let Link::Up { socket, session, .. } = &mut self.link else { break };
-            if !session.is_open() {
-                break;
-            }
             if socket.backlog() >= BULK_UNDER_WAY {
                 self.bulk_at = Some(clock::mono() + BULK_RETRY);
                 break;
@@ -384,13 +419,18 @@ impl<T> Runner<T> {
                         }
                         self.emit(event, bytes);
                     }
-                    Output::End(end) => return self.ended(end),
+                    Output::End(end) => {
+                        if written {
+                            self.write(Socket::flush); // the answer to a goodbye
+                        }
+                        return self.ended(end);
+                    }
                 }
             }
         }
     }
 
-    fn write(&mut self, write: impl FnOnce(&mut Socket) -> Result<(), socket::Error>) {
+    fn write(&mut self, write: impl FnOnce(&mut Socket) -> Result<(), endpoint::Error>) {
         if let Link::Up { socket, session, .. } = &mut self.link
             && let Err(error) = write(socket)
         {
@@ -405,37 +445,27 @@ impl<T> Runner<T> {
         if Arc::strong_count(&self.lookups) > HANGING_LOOKUPS {
             return self.failed(Failure::Other, "name lookups of earlier attempts are still hanging".to_owned());
         }
-        let prepared = Endpoint::parse(&self.settings.url).and_then(|endpoint| {
-            let tls = socket::tls_config(&self.settings, &endpoint)?;
-            Ok((endpoint, tls))
-        });
-        let (endpoint, tls) = match prepared {
-            Ok(prepared) => prepared,
+        let target = match Target::new(&self.settings, &self.variables) {
+            Ok(target) => target,
             Err(error) => return self.failed(Failure::Other, error.to_string()),
         };
-        match pump::spawn(endpoint.host.clone(), endpoint.port, bound, self.lookups.clone()) {
-            Ok(input) => self.link = Link::Connecting { dial: Dial { began: now, bound }, tls, endpoint, input },
+        let (host, port) = target.first_hop();
+        match pump::spawn(host.to_owned(), port, bound, self.lookups.clone()) {
+            Ok(input) => self.link = Link::Connecting { dial: Dial { began: now, bound }, target, input },
             Err(error) => self.failed(Failure::Other, format!("no thread for the connection: {error}")),
         }
     }
 
-    fn connected(
-        &mut self,
-        dial: Dial,
-        tls: Option<Arc<ClientConfig>>,
-        endpoint: &Endpoint,
-        tcp: TcpStream,
-        input: Receiver<Pumped>,
-    ) {
+    fn connected(&mut self, dial: Dial, target: Target, tcp: TcpStream, input: Receiver<Pumped>) {
         let closer = match tcp.try_clone() {
             Ok(closer) => closer,
             Err(error) => return self.failed(Failure::Other, error.to_string()),
         };
         let guard = self.cancel.on_cancel(move || drop(closer.shutdown(Shutdown::Both)));
-        self.progressed(dial, Handshake::start(endpoint, tls, tcp, input), guard);
+        self.progressed(dial, Handshake::start(target, tcp, input), guard);
     }
 
-    fn progressed(&mut self, dial: Dial, progress: Result<Progress, socket::Error>, guard: Guard) {
+    fn progressed(&mut self, dial: Dial, progress: Result<Progress, endpoint::Error>, guard: Guard) {
         match progress {
             Ok(Progress::Pending(handshake)) => self.link = Link::Opening { dial, handshake, guard },
             Ok(Progress::Open(socket)) => {

@@ -1,123 +1,38 @@
-//! A WebSocket over TCP or TLS, fed by the pump: handshake and frames, without ever blocking on a read (spec 1.1, 1.2).
+//! An open WebSocket over TCP or TLS, fed by the pump: frames in and out, without ever blocking on a read (spec 1.1).
+//!
+//! What is sent goes out in fragments, and only while little is under way: on a slow link a large result delays neither the
+//! reading nor a pong, which goes between two fragments.
 
-use crate::net::tls;
+use crate::clock;
 use crate::os;
+use crate::wamp::endpoint::Error;
 use crate::wamp::pipe::Pipe;
 use crate::wamp::pump::Pumped;
-use crate::wamp::{ClientCertificate, Settings};
 use crossbeam_channel::Receiver;
-use log::warn;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use std::fmt;
+use rustls::{ClientConnection, StreamOwned};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
-use tungstenite::client::IntoClientRequest;
-use tungstenite::handshake::client::ClientHandshake;
-use tungstenite::handshake::{HandshakeError, MidHandshake};
-use tungstenite::http::{HeaderValue, Uri};
-use tungstenite::protocol::frame::CloseFrame;
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{WebSocket, WebSocketConfig};
+use std::time::Duration;
+use tungstenite::protocol::WebSocket;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, Frame as WebFrame};
 use tungstenite::{Bytes, Message};
 
-const SUBPROTOCOL: &str = "wamp.2.json";
-/// What a hostile router can make us hold; real ones stop at 16 MiB.
-const MAX_INBOUND: usize = 64 * 1024 * 1024;
-const BUFFER: usize = 16 * 1024;
-
-/// Why there is no connection, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Error {
-    /// The URL is none, or of another scheme.
-    Url(String),
-    /// No TLS configuration.
-    Tls(tls::Error),
-    /// The connection failed or ended.
-    Broken(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Url(text) => write!(f, "endpoint URL is unusable: {text}"),
-            Error::Tls(error) => error.fmt(f),
-            Error::Broken(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// A parsed endpoint URL.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Endpoint {
-    /// Name or address, an IPv6 address without brackets.
-    pub host: String,
-    /// Given or the scheme's.
-    pub port: u16,
-    /// Whether TLS is spoken.
-    pub tls: bool,
-    uri: Uri,
-}
-
-impl Endpoint {
-    /// Reads a URL; `http` and `https` mean `ws` and `wss`.
-    ///
-    /// # Errors
-    /// [`Error::Url`]
-    pub fn parse(url: &str) -> Result<Endpoint, Error> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| Error::Url(format!("{url:?} has no scheme")))?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "ws" | "http" => false,
-            "wss" | "https" => true,
-            _ => return Err(Error::Url(format!("scheme {scheme:?} is neither ws nor wss"))),
-        };
-        let uri: Uri = format!("{}://{rest}", if tls { "wss" } else { "ws" })
-            .parse()
-            .map_err(|error| Error::Url(format!("{url:?}: {error}")))?;
-        let host =
-            uri.host().filter(|host| !host.is_empty()).ok_or_else(|| Error::Url(format!("{url:?} has no host")))?;
-        let default = if tls { 443 } else { 80 };
-        let port = match uri.authority().and_then(|authority| authority.as_str().rsplit_once(host)) {
-            Some((_, "" | ":")) | None => default,
-            Some(_) => uri.port_u16().ok_or_else(|| Error::Url(format!("{url:?} has an impossible port")))?,
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Endpoint { host, port, tls, uri })
-    }
-}
-
-/// Whether a URL is the legacy endpoint: `devices.*\.(com|io):8080` anywhere in it (spec 1.2).
-fn is_legacy(url: &str) -> bool {
-    url.find("devices").is_some_and(|at| {
-        let rest = &url[at + "devices".len()..];
-        rest.contains(".com:8080") || rest.contains(".io:8080")
-    })
-}
-
-/// The TLS configuration that the settings ask for; `None` for a plain endpoint.
-///
-/// # Errors
-/// [`Error::Tls`]
-pub fn tls_config(settings: &Settings, endpoint: &Endpoint) -> Result<Option<Arc<ClientConfig>>, Error> {
-    if !endpoint.tls {
-        return Ok(None);
-    }
-    if is_legacy(&settings.url) {
-        warn!("{} is a legacy endpoint: the server is not verified, the connection can be intercepted", settings.url);
-        let Some(ClientCertificate { certificate, key }) = &settings.client_certificate else {
-            return Err(Error::Tls(tls::Error::ClientCertificate("none is configured".to_owned())));
-        };
-        return tls::legacy(certificate, key).map(Some).map_err(Error::Tls);
-    }
-    tls::verified(tls::system_roots(), settings.time_floor).map(Some).map_err(Error::Tls)
-}
+/// A longer text is cut into fragments of about this size.
+const FRAGMENT: usize = 16 * 1024;
+/// Nothing further is written while this much is not acknowledged: what a pong waits behind.
+const UNDER_WAY: usize = 128 * 1024;
+/// How long writing may take before the caller can look after something else again.
+const TURN: Duration = Duration::from_millis(50);
+/// What may wait to be written.
+const MAX_OUTBOUND: usize = 32 * 1024 * 1024;
+/// A peer that acknowledges nothing for this long is dead (architecture 5).
+const STALL: Duration = Duration::from_secs(15);
 
 /// TCP or TLS.
 #[derive(Debug)]
-enum Stream {
+pub(super) enum Stream {
     Plain(Pipe),
     Tls(Box<StreamOwned<ClientConnection, Pipe>>),
 }
@@ -149,85 +64,14 @@ impl Write for Stream {
 
 /// The connection below the WebSocket. Dropping it shuts it down, which also ends the pump.
 #[derive(Debug)]
-struct Wire {
-    tcp: TcpStream,
-    input: Receiver<Pumped>,
+pub(super) struct Wire {
+    pub(super) tcp: TcpStream,
+    pub(super) input: Receiver<Pumped>,
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
         let _ = self.tcp.shutdown(Shutdown::Both); // an error means that it is down already
-    }
-}
-
-/// A WebSocket handshake (and TLS handshake below it) that waits for bytes.
-#[derive(Debug)]
-pub struct Handshake {
-    mid: MidHandshake<ClientHandshake<Stream>>,
-    wire: Wire,
-}
-
-/// How far a handshake is.
-#[derive(Debug)]
-pub enum Progress {
-    /// Call [`Handshake::advance`] when the pump has brought something.
-    Pending(Handshake),
-    /// The WebSocket is open.
-    Open(Socket),
-}
-
-impl Handshake {
-    /// Begins over a fresh connection.
-    ///
-    /// # Errors
-    /// [`Error::Url`] or [`Error::Broken`]
-    pub fn start(
-        endpoint: &Endpoint,
-        tls: Option<Arc<ClientConfig>>,
-        tcp: TcpStream,
-        input: Receiver<Pumped>,
-    ) -> Result<Progress, Error> {
-        let broken = |error: &dyn fmt::Display| Error::Broken(error.to_string());
-        let wire = Wire { tcp: tcp.try_clone().map_err(|error| broken(&error))?, input: input.clone() };
-        let pipe = Pipe::new(input, tcp);
-        let stream = if let Some(config) = tls {
-            let name = ServerName::try_from(endpoint.host.clone()).map_err(|error| Error::Url(error.to_string()))?;
-            let connection = ClientConnection::new(config, name).map_err(|error| broken(&error))?;
-            Stream::Tls(Box::new(StreamOwned::new(connection, pipe)))
-        } else {
-            Stream::Plain(pipe)
-        };
-        let mut request = endpoint.uri.clone().into_client_request().map_err(|error| Error::Url(error.to_string()))?;
-        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
-        let agent = HeaderValue::from_static(concat!("reagent/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert("User-Agent", agent);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER)
-            .write_buffer_size(BUFFER)
-            .max_frame_size(Some(MAX_INBOUND))
-            .max_message_size(Some(MAX_INBOUND));
-        let mid = ClientHandshake::start(stream, request, Some(config)).map_err(|error| broken(&error))?;
-        Handshake { mid, wire }.advance()
-    }
-
-    /// Goes on as far as the bytes reach.
-    ///
-    /// # Errors
-    /// [`Error::Broken`]: refused, no TLS agreement, no or another sub-protocol, connection lost.
-    pub fn advance(self) -> Result<Progress, Error> {
-        match self.mid.handshake() {
-            Ok((web, _response)) => Ok(Progress::Open(Socket { web, wire: self.wire })),
-            Err(HandshakeError::Interrupted(mid)) => Ok(Progress::Pending(Handshake { mid, wire: self.wire })),
-            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-                Err(Error::Broken(format!("server answered {} to the WebSocket upgrade", response.status())))
-            }
-            Err(HandshakeError::Failure(error)) => Err(Error::Broken(error.to_string())),
-        }
-    }
-
-    /// Readable when there is something to advance with.
-    pub fn input(&self) -> &Receiver<Pumped> {
-        &self.wire.input
     }
 }
 
@@ -247,9 +91,20 @@ pub enum Frame {
 pub struct Socket {
     web: WebSocket<Stream>,
     wire: Wire,
+    /// Texts that wait, the first one perhaps begun.
+    outgoing: VecDeque<Bytes>,
+    waiting: usize,
+    /// The first one is begun.
+    continued: bool,
+    /// What was not acknowledged when it was last looked at, and since when that has not changed.
+    stalled: Option<(usize, Duration)>,
 }
 
 impl Socket {
+    pub(super) fn new(web: WebSocket<Stream>, wire: Wire) -> Socket {
+        Socket { web, wire, outgoing: VecDeque::new(), waiting: 0, continued: false, stalled: None }
+    }
+
     /// The next frame that has come completely; `None` if there is none now. Answers pings on the way.
     ///
     /// # Errors
@@ -272,12 +127,60 @@ impl Socket {
         }
     }
 
-    /// Buffers a text frame. May write, and block for the write timeout at most.
+    /// Takes a text to be sent, behind those that wait, and writes as much as may be under way.
     ///
     /// # Errors
-    /// [`Error::Broken`]
+    /// [`Error::Broken`]: lost, or the peer takes nothing any more.
     pub fn write(&mut self, text: String) -> Result<(), Error> {
-        self.web.write(Message::text(text)).map_err(|error| lost(&error))
+        self.waiting += text.len();
+        if self.waiting > MAX_OUTBOUND {
+            return Err(Error::Broken("the peer does not take what is sent: too much waits for it".to_owned()));
+        }
+        self.outgoing.push_back(Bytes::from(text));
+        self.push_on()
+    }
+
+    /// Whether something waits to be written: flush again soon.
+    pub fn is_behind(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    fn push_on(&mut self) -> Result<(), Error> {
+        let began = clock::mono();
+        while let Some(text) = self.outgoing.front_mut() {
+            let backlog = os::socket::unacknowledged(&self.wire.tcp);
+            if backlog >= UNDER_WAY {
+                return self.look_at_stall(backlog, clock::mono());
+            }
+            self.stalled = None;
+            let piece = text.split_to(fragment(text));
+            let last = text.is_empty();
+            let kind = if self.continued { Data::Continue } else { Data::Text };
+            self.continued = !last;
+            self.waiting -= piece.len();
+            if last {
+                self.outgoing.pop_front();
+            }
+            let frame = WebFrame::message(piece, OpCode::Data(kind), last);
+            self.web.write(Message::Frame(frame)).map_err(|error| lost(&error))?;
+            if clock::mono() - began >= TURN {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_stall(&mut self, backlog: usize, now: Duration) -> Result<(), Error> {
+        match self.stalled {
+            Some((seen, since)) if seen == backlog && now.saturating_sub(since) >= STALL => {
+                Err(Error::Broken("the peer does not take what is sent".to_owned()))
+            }
+            Some((seen, _)) if seen == backlog => Ok(()),
+            _ => {
+                self.stalled = Some((backlog, now));
+                Ok(())
+            }
+        }
     }
 
     /// Buffers a ping.
@@ -288,11 +191,12 @@ impl Socket {
         self.web.write(Message::Ping(Bytes::from_static(b"keepalive"))).map_err(|error| lost(&error))
     }
 
-    /// Writes what is buffered. Blocks for the write timeout at most.
+    /// Writes what is buffered, and more of what waits. Blocks for the write timeout at most.
     ///
     /// # Errors
     /// [`Error::Broken`]
     pub fn flush(&mut self) -> Result<(), Error> {
+        self.push_on()?;
         self.web.flush().map_err(|error| lost(&error))
     }
 
@@ -310,6 +214,14 @@ impl Socket {
     pub fn input(&self) -> &Receiver<Pumped> {
         &self.wire.input
     }
+}
+
+/// How much of `text` goes into one frame: whole characters, because some peers check each frame for itself.
+fn fragment(text: &[u8]) -> usize {
+    if text.len() <= FRAGMENT {
+        return text.len();
+    }
+    (FRAGMENT - 3..=FRAGMENT).rev().find(|&end| text[end] & 0xC0 != 0x80).unwrap_or(FRAGMENT)
 }
 
 fn lost(error: &tungstenite::Error) -> Error {

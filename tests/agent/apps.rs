@@ -152,10 +152,15 @@ fn s12_an_app_that_exits_at_once_is_failed_and_started_again_by_the_crash_loop()
     for words in ["no config", "Crash loop, 1st attempt"] {
         assert!(said.iter().any(|line| line.contains(words)), "{words}: {said:#?}");
     }
-    // An exit later on is seen, too.
+}
+
+#[test]
+fn an_app_that_ends_after_a_while_is_failed_then_started_again() {
+    let device = Device::online();
+    device.install(&app(501, "demo"));
+    settle(&device);
     let mark = device.cloud.backend.mark();
     device.engine.exit_container("prod_501_demo", 137);
-    device.cloud.backend.wait_for_state(LIMIT, mark, 501, "FAILED");
     device.cloud.backend.wait_for_state(LIMIT, mark, 501, "RUNNING");
     assert_eq!(device.reports_since(mark, 501), ["FAILED", "STARTING", "RUNNING"]);
 }
@@ -216,11 +221,7 @@ fn s3_the_newest_of_many_requests_in_mid_transition_wins() {
         device.cloud.backend.request_app_state(&app.clone().current("STARTING").target(target)).unwrap();
     }
     device.engine.heal();
-    device.cloud.backend.wait_for(LIMIT, "a settled app", |calls| {
-        let last =
-            calls[mark..].iter().rfind(|call| call.is("update_app_on_device") && call.argument()["app_key"] == 501);
-        last.filter(|call| call.argument()["state"] == "PRESENT").map(drop)
-    });
+    device.wait_for_last_state(mark, 501, "PRESENT");
     device.engine.wait_for_status("prod_501_demo", "absent");
 }
 
@@ -261,4 +262,177 @@ fn an_app_that_is_wanted_before_the_first_connect_runs_after_it() {
     // CONNECTED does not wait for the transitions that it has begun.
     sent_until(&traffic, &device.authid(), |message| message[4][0]["status"] == "CONNECTED");
     device.cloud.backend.wait_for_state(LIMIT, 0, 501, "RUNNING");
+}
+
+#[test]
+fn x2_environment_values_arrive_escaped_in_one_way_and_names_that_are_none_are_left_out() {
+    let device = Device::online();
+    let odd = "two\nlines\t# no comment $HOME ${X} \"quoted\" 'single' \\ back ünï";
+    let told = "two\\nlines\\t# no comment $HOME ${X} \"quoted\" 'single' \\ back ünï";
+    let app = app(501, "demo").env("ODD", odd).env("EMPTY", "").env("A=B", "x").env("", "x").env("NUL\0", "x");
+    let app = app.env("DOT/DOT", "x").env("APP_AUTH_SECRET", "not ours");
+    device.install(&app);
+    let env = device.engine.created_with("prod_501_demo").unwrap()["Env"].clone();
+    let env: Vec<String> = serde_json::from_value(env).unwrap();
+    assert!(env.contains(&format!("ODD={told}")) && env.contains(&"EMPTY=".to_owned()), "{env:#?}");
+    for bad in ["A=B", "=x", "NUL", "APP_AUTH_SECRET=not"] {
+        assert!(!env.iter().any(|entry| entry.starts_with(bad)), "{bad}: {env:#?}");
+    }
+    let names: Vec<&str> = env.iter().filter_map(|entry| Some(entry.split_once('=')?.0)).collect();
+    assert!(names.is_sorted(), "{names:?}");
+    let file = device.agent.apps_dir().join("prod/demo/env/ODD.txt");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), told);
+}
+
+#[test]
+fn an_app_name_never_leads_out_of_the_apps_folder() {
+    let device = Device::online();
+    let outside = device.agent.folder.join("outside");
+    std::fs::create_dir_all(outside.join("deep")).unwrap();
+    for (key, name) in [(601, "../../outside"), (602, ".."), (603, "a/b"), (604, "."), (605, "..\\x"), (606, "a\0b")] {
+        let app = app(key, name);
+        device.offer(&app);
+        // Refused at once, or failed later: both will do.
+        if device.cloud.backend.request_app_state(&app).is_ok() {
+            device.cloud.backend.wait_for(LIMIT, "an end", |calls| {
+                let mut reports = calls.iter().filter(|call| call.argument()["app_key"] == key);
+                reports
+                    .any(|call| ["FAILED", "RUNNING"].map(Value::from).contains(&call.argument()["state"]))
+                    .then_some(())
+            });
+            device.cloud.backend.request_app_state(&app.target("UNINSTALLED")).unwrap();
+        }
+    }
+    device.install(&app(501, "demo"));
+    assert!(outside.join("deep").is_dir(), "nothing outside was deleted");
+    let made: Vec<_> =
+        std::fs::read_dir(device.agent.folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(made.len() <= 6, "{made:?}");
+    let entries = std::fs::read_dir(device.agent.apps_dir().join("prod")).unwrap().flatten();
+    let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    assert!(!names.contains(&"a".into()), "{names:?}");
+}
+
+#[test]
+fn decision_31_two_apps_of_one_name_share_their_folder_and_one_that_leaves_does_not_take_it() {
+    let device = Device::online();
+    let (one, two) = (app(501, "same"), app(502, "same"));
+    device.install(&one);
+    device.install(&two);
+    let folder = device.agent.apps_dir().join("prod/same");
+    std::fs::write(folder.join("data.txt"), "of both").unwrap();
+    device.request(&device.cloud.backend.known(501, "PROD").target("UNINSTALLED"), "UNINSTALLED");
+    device.engine.wait_for_status("prod_501_same", "absent");
+    device.target(&two, "PRESENT");
+    assert!(folder.join("data.txt").exists());
+    device.request(&device.cloud.backend.known(502, "PROD").target("UNINSTALLED"), "UNINSTALLED");
+    wait_until(LIMIT, "the last one takes it", || (!folder.exists()).then_some(()));
+}
+
+#[test]
+fn s2_twenty_apps_at_once_each_get_one_container_and_a_port_of_their_own() {
+    let device = Device::online();
+    let apps: Vec<_> = (501..521).map(|key| app(key, "demo").port(53, "udp")).collect();
+    apps.iter().for_each(|app| device.offer(app));
+    for app in &apps {
+        for target in ["RUNNING", "PRESENT", "RUNNING"] {
+            device.cloud.backend.request_app_state(&app.clone().target(target)).unwrap();
+        }
+    }
+    apps.iter().for_each(|app| device.wait_for_last_state(0, app.app_key, "RUNNING"));
+    let mut ports = Vec::new();
+    for app in &apps {
+        let created = device.engine.created_with(&app.container()).unwrap();
+        let bindings = created["HostConfig"]["PortBindings"].as_object().unwrap().clone();
+        assert_eq!(bindings.len(), 2, "{bindings:?}");
+        ports.extend(
+            bindings.into_iter().map(|(port, hosts)| (port.ends_with("udp"), hosts[0]["HostPort"].to_string())),
+        );
+    }
+    ports.sort();
+    ports.dedup();
+    assert_eq!(ports.len(), 40, "{ports:?}");
+    assert_eq!(device.engine.containers().len(), 20);
+}
+
+#[test]
+fn reports_that_were_not_taken_survive_a_kill_and_go_out_in_order() {
+    use crate::cloud::backend::Answer;
+    let mut device = Device::online();
+    let app = app(501, "demo");
+    device.offer(&app);
+    device.cloud.backend.answer("update_app_on_device", Answer::Silence);
+    device.cloud.backend.request_app_state(&app).unwrap();
+    device.engine.wait_for_status("prod_501_demo", "running");
+    wait_until(LIMIT, "all are queued", || (device.rows("SELECT id FROM StateOutbox").len() == 5).then_some(()));
+    device.agent.kill9();
+    device.cloud.backend.answer("update_app_on_device", Answer::Usual);
+    let mark = device.cloud.backend.mark();
+    device.connect();
+    settle(&device);
+    let told = device.reports_since(mark, 501);
+    assert_eq!(told[..5], ["STARTING", "DOWNLOADING", "PRESENT", "STARTING", "RUNNING"], "{told:?}");
+    assert!(told[5..].iter().all(|state| state == "RUNNING"), "{told:?}");
+}
+
+#[test]
+fn the_report_that_confirms_an_update_is_told_after_an_outage_before_the_latest_state() {
+    let mut device = Device::online();
+    let app = app(501, "demo");
+    device.install(&app);
+    settle(&device);
+    let image = Device::image(&app, "2.0.0");
+    device.engine.offer(&image, Pull::Works);
+    device.engine.fault("POST /images/create", Fault::Hang);
+    device.request(&device.cloud.backend.known(501, "PROD").update_to("2.0.0", 101), "UPDATING");
+    device.engine.wait_for_request("POST /images/create", 2);
+    let mark = device.cloud.backend.mark();
+    device.cloud.go_down();
+    wait_until(LIMIT, "the loss is noticed", || device.agent.log().contains("session lost").then_some(()));
+    device.engine.heal();
+    device.engine.wait_for_image("prod_501_demo", &image);
+    wait_until(LIMIT, "it is recorded", || (device.recorded() == ["501:RUNNING"]).then_some(()));
+    device.cloud.come_back().unwrap();
+    device.cloud.backend.wait_for_status(LIMIT, mark, "CONNECTED");
+    let calls = device.cloud.backend.calls();
+    let told: Vec<(&Value, &Value)> = calls[mark..]
+        .iter()
+        .filter(|call| call.is("update_app_on_device") && call.argument()["state"].is_string())
+        .map(|call| (&call.argument()["state"], &call.argument()["updateStatus"]))
+        .collect();
+    assert_eq!(told[0], (&json!("PRESENT"), &json!("pending_remote_confirmation")), "{told:?}");
+    assert!(told.len() > 1 && told[1..].iter().all(|(state, _)| *state == "RUNNING"), "{told:?}");
+    // The backend got the confirmation before it was asked what is wanted.
+    let place = |name: &str| calls[mark..].iter().position(|call| call.is(name)).unwrap();
+    assert!(place("update_app_on_device") < place("get_requested_app_states"));
+    assert_eq!(device.rows("SELECT version FROM AppStates"), ["2.0.0"]);
+}
+
+#[test]
+fn a_report_is_tried_again_while_the_backend_is_away_and_dropped_when_it_is_refused() {
+    use crate::cloud::backend::Answer;
+    let device = Device::online();
+    let app = app(501, "demo");
+    device.offer(&app);
+    let error = |uri: &str| Answer::Error(uri.to_owned(), vec![json!("not now")]);
+    device.cloud.backend.answer("update_app_on_device", error("wamp.error.no_such_procedure"));
+    device.cloud.backend.request_app_state(&app).unwrap();
+    device.engine.wait_for_status("prod_501_demo", "running");
+    device.cloud.backend.wait_for(LIMIT, "the first report, twice", |calls| {
+        (calls.iter().filter(|call| call.argument()["state"] == "STARTING").count() >= 2).then_some(())
+    });
+    device.cloud.backend.answer("update_app_on_device", Answer::Usual);
+    settle(&device);
+    let mut told = device.cloud.backend.reports(501);
+    told.dedup();
+    assert_eq!(told, ["STARTING", "DOWNLOADING", "PRESENT", "STARTING", "RUNNING"]);
+    device.cloud.backend.answer("update_app_on_device", error("wamp.error.runtime_error"));
+    device.cloud.backend.request_app_state(&device.cloud.backend.known(501, "PROD").target("PRESENT")).unwrap();
+    device.engine.wait_for_status("prod_501_demo", "absent");
+    device.cloud.backend.wait_for(LIMIT, "the next report follows", |calls| {
+        calls.iter().any(|call| call.argument()["state"] == "STOPPING").then_some(())
+    });
+    device.cloud.backend.answer("update_app_on_device", Answer::Usual);
+    settle(&device);
+    assert_eq!(device.recorded(), ["501:PRESENT"], "a refused report fails no transition");
 }

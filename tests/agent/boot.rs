@@ -3,6 +3,7 @@
 
 use super::{Device, LIMIT, app};
 use crate::cloud::router::Traffic;
+use crate::util::docker_daemon::{Fault, Pull};
 use crate::util::{Agent, Options, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -80,7 +81,7 @@ fn a_device_file_that_cannot_be_used_ends_the_start_and_stays_as_it_is() {
     fs::remove_file(agent.flock()).unwrap();
     agent.restart();
     assert_eq!(agent.wait_exit(Duration::from_secs(10)).code(), Some(1));
-    assert!(agent.output().last().is_some_and(|line| line.contains("device.flock")), "{:?}", agent.output());
+    assert!(agent.output().iter().any(|line| line.contains("cannot read the config file")), "{:?}", agent.output());
 }
 
 #[test]
@@ -261,4 +262,64 @@ fn p1_the_database_is_private_in_wal_mode_and_its_own_copy_after_a_clean_end() {
     device.connect();
     assert_eq!(device.rows("PRAGMA journal_mode"), ["wal"]);
     assert_eq!(device.recorded(), ["7:RUNNING"]);
+}
+
+#[test]
+fn a_signal_in_the_middle_of_everything_ends_within_10_s_and_the_work_is_taken_up_again() {
+    let mut device = Device::online();
+    let (pulled, started) = (app(501, "pulled"), app(502, "started"));
+    device.engine.offer(&Device::image(&pulled, "1.0.0"), Pull::Stalls);
+    device.request(&pulled, "DOWNLOADING");
+    device.offer(&started);
+    device.engine.fault("POST /containers/*/start", Fault::Hang);
+    device.request(&started, "STARTING");
+    device.engine.wait_for_request("POST /containers/*/start", 1);
+    assert_eq!(device.agent.terminate(Duration::from_secs(10)).code(), Some(0));
+    device.offer(&pulled);
+    device.engine.heal();
+    device.connect();
+    device.wait_for_last_state(0, 501, "RUNNING");
+    device.wait_for_last_state(0, 502, "RUNNING");
+    assert_eq!(device.engine.containers().len(), 2);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_used_for_loopback() {
+    let mut device = Device::prepare();
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        device.agent.options.env.push((name.to_owned(), "http://127.0.0.1:1".to_owned()));
+    }
+    device.connect();
+}
+
+#[test]
+fn the_agent_leaves_no_file_that_boot_scripts_take_for_something_else() {
+    let mut device = Device::online();
+    device.install(&app(501, "demo"));
+    device.agent.terminate(LIMIT);
+    for entry in fs::read_dir(device.agent.agent_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        for taken in ["reagent-", ".flock", ".reswarm"] {
+            assert!(!name.contains(taken), "{name}");
+        }
+    }
+    let beside: Vec<_> =
+        fs::read_dir(device.agent.folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(!beside.iter().any(|name| name.to_string_lossy().starts_with('.')), "{beside:?}");
+}
+
+#[test]
+fn pretty_logging_writes_readable_lines_to_stdout_and_json_to_the_file() {
+    let mut device = Device::prepare();
+    device.agent.options.flags.push("-prettyLogging".to_owned());
+    device.connect();
+    device.agent.terminate(LIMIT);
+    let output = device.agent.output();
+    let lines: Vec<&String> = output.iter().filter(|line| line.starts_with("out: ")).collect();
+    assert!(
+        lines.len() > 3 && lines.iter().all(|line| line.as_bytes()[5..9].iter().all(u8::is_ascii_digit)),
+        "{lines:#?}"
+    );
+    let log = device.agent.log();
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
 }

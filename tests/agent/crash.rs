@@ -4,7 +4,6 @@ use super::{Device, LIMIT, app};
 use crate::cloud::wanted::WantedApp;
 use crate::util::docker_daemon::{Fault, Pull};
 use crate::util::wait_until;
-use std::fmt::Debug;
 
 /// Kills the agent in what it is doing, heals the engine, starts the agent again and waits for the end.
 #[track_caller]
@@ -13,15 +12,7 @@ fn kill_and_settle(device: &mut Device, recorded: &str, last: &str) {
     device.agent.kill9();
     device.engine.heal();
     device.connect();
-    device.cloud.backend.wait_for(LIMIT, &format!("501 ends as {last}"), |calls| {
-        let report = calls.iter().rfind(|call| call.is("update_app_on_device") && !call.argument()["state"].is_null());
-        report.filter(|call| call.argument()["state"] == last).map(drop)
-    });
-}
-
-#[track_caller]
-fn same<T: PartialEq + Debug>(before: &T, after: &T) {
-    assert_eq!(before, after);
+    device.wait_for_last_state(0, 501, last);
 }
 
 fn demo() -> WantedApp {
@@ -64,7 +55,7 @@ fn s7_killed_while_starting_it_runs_with_the_same_port_whatever_call_was_under_w
         device.engine.wait_for_request_after(route, before);
         kill_and_settle(&mut device, "STARTING", "RUNNING");
         device.engine.wait_for_status("prod_501_demo", "running");
-        same(&port, &device.host_port("prod_501_demo"));
+        assert_eq!(device.host_port("prod_501_demo"), port, "{route}");
         assert_eq!(device.engine.containers().len(), 1, "{route}");
     }
 }
@@ -82,7 +73,7 @@ fn s7_killed_while_stopping_it_is_stopped() {
 
 #[test]
 fn s7_killed_while_deleting_it_is_gone() {
-    for (target, route) in [("REMOVED", "DELETE /containers/*"), ("UNINSTALLED", "DELETE /containers/*")] {
+    for (target, route) in [("REMOVED", "DELETE /containers/*"), ("UNINSTALLED", "DELETE /images/*/*/*")] {
         let mut device = Device::online();
         device.install(&demo());
         device.engine.fault(route, Fault::Hang);
@@ -106,7 +97,7 @@ fn s7_killed_while_updating_it_runs_the_new_version_on_the_same_port() {
     device.engine.offer(&image, Pull::Works);
     kill_and_settle(&mut device, "UPDATING", "RUNNING");
     device.engine.wait_for_image("prod_501_demo", &image);
-    same(&port, &device.host_port("prod_501_demo"));
+    assert_eq!(device.host_port("prod_501_demo"), port);
     assert_eq!(device.engine.containers().len(), 1);
 }
 
@@ -142,4 +133,29 @@ fn s7_killed_ten_times_at_any_moment_of_an_installation_it_runs_once() {
     device.engine.wait_for_status("prod_501_demo", "running");
     device.cloud.backend.wait_for_state(LIMIT, 0, 501, "RUNNING");
     assert_eq!(device.engine.containers().len(), 1);
+}
+
+#[test]
+fn s7_killed_while_an_update_replaces_the_container_it_runs_the_new_version_once() {
+    for route in ["DELETE /containers/*", "POST /containers/create", "POST /containers/*/start", "DELETE /images/*/*/*"]
+    {
+        let mut device = Device::online();
+        device.install(&demo());
+        let port = device.host_port("prod_501_demo");
+        let image = Device::image(&demo(), "2.0.0");
+        device.engine.offer(&image, Pull::Works);
+        let before = device.engine.requests().len();
+        device.engine.fault(route, Fault::Hang);
+        device.request(&device.cloud.backend.known(501, "PROD").update_to("2.0.0", 101), "UPDATING");
+        device.engine.wait_for_request_after(route, before);
+        device.agent.kill9();
+        device.engine.heal();
+        device.connect();
+        device.engine.wait_for_image("prod_501_demo", &image);
+        device.wait_for_last_state(0, 501, "RUNNING");
+        assert_eq!(device.host_port("prod_501_demo"), port, "{route}");
+        assert_eq!(device.engine.containers().len(), 1, "{route}");
+        assert_eq!(device.rows("SELECT version FROM AppStates"), ["2.0.0"], "{route}");
+        assert_eq!(device.cloud.backend.known(501, "PROD").present_version, "2.0.0", "{route}: it was confirmed");
+    }
 }

@@ -5,6 +5,7 @@ use super::{Device, LIMIT, app, refusal};
 use crate::util::docker_daemon::{Fault, Pull};
 use crate::util::wait_until;
 use reagent::rpc;
+use serde_json::{Map, json};
 use std::time::Duration;
 
 #[test]
@@ -87,12 +88,37 @@ fn c7_a_hung_call_for_one_app_holds_up_nobody_else_and_ends_when_the_engine_heal
     }
     let mark = device.cloud.backend.mark();
     device.engine.heal();
-    device.cloud.backend.wait_for(LIMIT, "501 is RUNNING", |calls| {
-        let last = calls.iter().rfind(|call| call.is("update_app_on_device") && call.argument()["app_key"] == 501);
-        last.filter(|call| call.argument()["state"] == "RUNNING").map(drop)
-    });
+    device.wait_for_last_state(0, 501, "RUNNING");
     assert_eq!(device.engine.containers().keys().collect::<Vec<_>>(), ["prod_501_hung"]);
     assert!(device.reports_since(mark, 501).iter().all(|state| state != "FAILED"));
+}
+
+#[test]
+fn d1_blocked_queries_hold_up_neither_apps_nor_what_needs_no_engine() {
+    let device = Device::online();
+    let app = app(501, "demo");
+    device.install(&app);
+    device.engine.fault("GET /containers/json", Fault::Hang);
+    let user = device.cloud.user("42").unwrap();
+    let uri = device.cloud.backend.identity.uri("list_containers");
+    let start = || user.start_call(&uri, json!({}), vec![], Map::new());
+    let waiting: Vec<_> = (0..50).map(|_| start()).collect();
+    let before = device.engine.connections();
+    wait_until(LIMIT, "queries hang", || (device.engine.connections() > before).then_some(()));
+    assert!(device.call("get_storage_data", vec![]).is_ok());
+    device.target(&app, "PRESENT");
+    device.target(&app, "RUNNING");
+    // Whoever gives up leaves nothing behind: this is more than may wait at once.
+    waiting.iter().for_each(|call| call.cancel("kill"));
+    waiting.iter().for_each(|call| assert_eq!(call.wait(LIMIT).unwrap_err().uri(), "wamp.error.canceled"));
+    for _ in 0..300 {
+        let call = start();
+        call.cancel("kill");
+        assert_eq!(call.wait(LIMIT).unwrap_err().uri(), "wamp.error.canceled");
+    }
+    wait_until(LIMIT, "their calls to the engine end", || (device.engine.connections() <= before).then_some(()));
+    device.engine.heal();
+    assert!(start().wait(LIMIT).is_ok());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! [`Device`] holds the three. Each test has its own, on ports and in folders of its own. What a test waits for is an event
 //! of the cloud or the daemon; [`LIMIT`] only says when to give up.
 
+#![allow(clippy::unwrap_used, reason = "in a test it says what was not as expected")]
+
 mod apps;
 mod boot;
 mod command_line;
@@ -17,6 +19,7 @@ mod session;
 mod sync;
 
 use crate::cloud::Cloud;
+use crate::cloud::backend::Call;
 use crate::cloud::peer::{Failure, Payload};
 use crate::cloud::router::Traffic;
 use crate::cloud::wanted::WantedApp;
@@ -112,6 +115,20 @@ impl Device {
     #[track_caller]
     fn target(&self, app: &WantedApp, target: &str) {
         self.request(&self.cloud.backend.known(app.app_key, "PROD").target(target), target);
+    }
+
+    /// Waits until the last report of an app after `mark` has this state.
+    #[track_caller]
+    fn wait_for_last_state(&self, mark: usize, app_key: u64, state: &str) {
+        self.cloud.backend.wait_for(LIMIT, &format!("app {app_key} is {state} in the end"), |calls| {
+            let of_app = |call: &&Call| {
+                call.is("update_app_on_device")
+                    && call.argument()["app_key"] == app_key
+                    && call.argument()["state"].is_string()
+            };
+            let last = calls[mark..].iter().rfind(of_app);
+            last.filter(|call| call.argument()["state"] == state).map(drop)
+        });
     }
 
     /// What was reported of an app from the `mark`th call on.

@@ -290,3 +290,31 @@ fn c1_c2_a_ping_is_answered_while_every_handler_is_blocked_and_a_container_flood
         assert!(matches!(answer.as_deref(), Ok([Value::Array(_)])), "{answer:?}");
     }
 }
+
+#[test]
+fn c2_a_flood_towards_a_router_that_reads_nothing_takes_no_more_memory_than_its_budget() {
+    let device = Device::online();
+    device.install(&app(501, "demo"));
+    let lines = device.cloud.backend.subscribe_logs("prod_501_demo");
+    wait_until(LIMIT, "lines arrive", || {
+        device.engine.write_log("prod_501_demo", 1, "first");
+        lines.recv_timeout(Duration::from_millis(300)).ok().filter(|line| line.args[0].is_string())
+    });
+    let resident = |device: &Device| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", device.agent.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned();
+        line.trim_end_matches(" kB").parse().unwrap()
+    };
+    let before = resident(&device);
+    device.cloud.router.freeze(true);
+    let line = "x".repeat(1000);
+    for n in 0..40_000 {
+        device.engine.write_log("prod_501_demo", 1, &format!("{n} {line}"));
+    }
+    // All of it has been read when the last line is in the history, which is asked for below; now it is in flight.
+    wait_until(LIMIT, "the flood is read", || device.engine.log_is_read("prod_501_demo").then_some(()));
+    let after = resident(&device);
+    eprintln!("resident: {before} kB before, {after} kB after 40 MB of log");
+    assert!(after < before + 16 * 1024, "{before} kB, {after} kB");
+    device.cloud.router.freeze(false);
+}

@@ -9,6 +9,7 @@
 #
 # Kinds: demo      a line per second ("demo VERSION line N"); HTTP on 8080: / says "demo VERSION", /env the environment
 #        exits     writes a line and ends at once with code 3
+#        fails     writes a line and ends after two seconds with code 3
 #        stubborn  ignores SIGTERM
 #        silent    runs and writes nothing
 #        flood     writes as fast as it can
@@ -45,6 +46,7 @@ while :; do
 done
 END
   printf '#!/bin/sh\necho "ends at once"\nexit 3\n' >"$dir/bin/app-exits"
+  printf '#!/bin/sh\necho "about to fail"\nsleep 2\nexit 3\n' >"$dir/bin/app-fails"
   printf '#!/bin/sh\ntrap "" TERM INT\necho "ignores SIGTERM"\nwhile :; do sleep 1; done\n' >"$dir/bin/app-stubborn"
   printf '#!/bin/sh\ntrap "exit 0" TERM INT\nsleep 1000000 &\nwait $!\n' >"$dir/bin/app-silent"
   printf '#!/bin/sh\nexec yes "a flood of lines, each of them as long as this one is, and none that anybody reads"\n' >"$dir/bin/app-flood"
@@ -63,7 +65,7 @@ base() {
 push() {
   reference=$1 kind=$2 version=${3:-${1##*:}}
   case $kind in
-    demo | exits | stubborn | silent | flood) program=$kind ;;
+    demo | exits | fails | stubborn | silent | flood) program=$kind ;;
     big) program=demo ;;
     *) die "no such kind of image: $kind" ;;
   esac

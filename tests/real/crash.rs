@@ -4,7 +4,7 @@
 //! not arrive, a container that ignores SIGTERM.
 
 use super::lifecycle::demo;
-use super::stage::{SOON, Stage};
+use super::stage::{SOON, Stage, with_ports};
 use crate::cloud::wanted::WantedApp;
 use crate::util::wait_until;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Stage {
 
 fn downloading(blow: Blow) {
     let mut stage = Stage::start();
-    let app = WantedApp::new(504, "large").port(8080, "http");
+    let app = with_ports(WantedApp::new(504, "large").port(8080, "http"));
     stage.push(&app, "1.0.0", "big");
     stage.download.stall_after(1 << 20);
     stage.request(&app, "DOWNLOADING");
@@ -85,7 +85,7 @@ fn starting(blow: Blow) {
 
 fn stopping(blow: Blow) {
     let mut stage = Stage::start();
-    let app = WantedApp::new(502, "stubborn").port(8080, "http");
+    let app = with_ports(WantedApp::new(502, "stubborn").port(8080, "http"));
     stage.push(&app, "1.0.0", "stubborn");
     stage.request(&app, "RUNNING");
     stage.request(&app.clone().current("RUNNING").target("PRESENT"), "STOPPING");
@@ -97,7 +97,7 @@ fn stopping(blow: Blow) {
 
 fn updating(blow: Blow) {
     let mut stage = Stage::start();
-    let app = WantedApp::new(504, "large").port(8080, "http");
+    let app = with_ports(WantedApp::new(504, "large").port(8080, "http"));
     stage.push(&app, "1.0.0", "big");
     stage.push(&app, "2.0.0", "big");
     stage.request(&app, "RUNNING");

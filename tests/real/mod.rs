@@ -22,6 +22,8 @@ mod ordinary;
 mod outage;
 #[cfg(test)]
 mod parts_tests;
+#[cfg(test)]
+mod replay;
 
 use crate::util::{TempDir, wait_until};
 use base64::Engine;

@@ -1,14 +1,14 @@
 //! Ordinary days: an app that cannot stay up, a port that somebody else has, and hours in which nothing happens.
 
 use super::engine::children;
-use super::lifecycle::{demo, reports_after};
-use super::stage::{SOON, Stage, page_says, progress};
+use super::lifecycle::{demo, recorded_demo, reports_after};
+use super::stage::{PoolStart, SOON, Stage, page_says, progress};
 use crate::cloud::wanted::WantedApp;
 use crate::util::wait_until;
 use reagent::clock;
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const EXITS: usize = 50;
 
@@ -42,10 +42,11 @@ fn s12_an_app_that_exits_at_once_is_seen_to_fail_every_time_and_is_backed_off() 
 
 #[test]
 fn a_port_of_the_pool_that_a_foreign_process_has_is_not_taken() {
+    let _alone = PoolStart::take();
     let stage = Stage::start();
-    let app = demo();
+    let app = recorded_demo();
     stage.push(&app, "1.0.0", "demo");
-    // Whatever is free at the start of the pool; the rest is taken by other tests.
+    // Whatever is free at the start of the pool.
     let taken: Vec<TcpListener> =
         (40_000..40_020).filter_map(|port| TcpListener::bind(("0.0.0.0", port)).ok()).collect();
     stage.request(&app, "RUNNING");
@@ -56,6 +57,7 @@ fn a_port_of_the_pool_that_a_foreign_process_has_is_not_taken() {
 
 #[test]
 fn a_port_that_was_taken_while_the_app_stood_still_is_replaced_and_the_new_one_reported() {
+    let _alone = PoolStart::take();
     let stage = Stage::start();
     let app = demo();
     stage.push(&app, "1.0.0", "demo");
@@ -85,11 +87,17 @@ fn an_idle_agent_with_five_apps_starts_no_process_writes_nothing_and_asks_the_en
         stage.request(&app, "RUNNING");
     }
     let pid = i32::try_from(stage.agent.pid()).unwrap();
-    // What the last start has left to do: its history, its look at the container.
-    std::thread::sleep(Duration::from_secs(5));
-    let (asked, written) = (stage.requests.lines().len(), database(&stage.agent.agent_dir()));
-    let (window, start) = (Duration::from_secs(70), clock::mono());
-    progress("nothing happens for 70 s");
+    // The lines of the starts are saved half a minute later.
+    let folder = stage.agent.agent_dir();
+    let started = UNIX_EPOCH + unix_time();
+    wait_until(SOON + SOON, "the last lines are saved", || {
+        let saved = database(&folder).into_iter().map(|(_, _, at)| at).max().expect("a database has files");
+        let quiet = saved + Duration::from_secs(6) < UNIX_EPOCH + unix_time();
+        (quiet && saved > started + Duration::from_secs(15)).then_some(())
+    });
+    let (asked, written) = (stage.requests.lines().len(), database(&folder));
+    let (window, start) = (Duration::from_secs(65), clock::mono());
+    progress("nothing happens for 65 s");
     let cpu = cpu_ticks(pid);
     while clock::mono() < start + window {
         assert_eq!(children(pid), Vec::<i32>::new(), "the agent has a child process");
@@ -102,7 +110,13 @@ fn an_idle_agent_with_five_apps_starts_no_process_writes_nothing_and_asks_the_en
     assert!((1..=2).contains(&lists), "one resync per minute: {requests:?}");
     assert!(requests.len() <= 4, "{requests:?}");
     assert!(requests.iter().all(|line| line.starts_with("GET ")), "{requests:?}");
-    assert_eq!(database(&stage.agent.agent_dir()), written, "the database was written");
+    assert_eq!(database(&folder), written, "the database was written");
+}
+
+/// The wall clock, as the file system stamps by it.
+fn unix_time() -> Duration {
+    let wall = clock::wall();
+    Duration::new(u64::try_from(wall.seconds).unwrap(), wall.nanos)
 }
 
 /// Names, sizes and times of the database's files.

@@ -2,7 +2,7 @@
 
 use super::lifecycle::demo;
 use super::relay::Side;
-use super::stage::{SOON, Stage, page_says, progress};
+use super::stage::{SOON, Stage, page_says, progress, with_ports};
 use super::tap::Frame;
 use crate::cloud::flock::Identity;
 use crate::cloud::wanted::WantedApp;
@@ -22,7 +22,7 @@ fn a_minute_passes(of: &str) {
 }
 
 fn demos(count: u64) -> Vec<WantedApp> {
-    (0..count).map(|n| WantedApp::new(510 + n, &format!("demo{n}")).port(8080, "http")).collect()
+    (0..count).map(|n| with_ports(WantedApp::new(510 + n, &format!("demo{n}")).port(8080, "http"))).collect()
 }
 
 /// What an outage of the router must not touch.

@@ -17,6 +17,7 @@ use std::io::Write as _;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What has to be there after a moment.
@@ -35,6 +36,42 @@ pub fn progress(text: &str) {
 pub fn registry() -> &'static Registry {
     static SHARED: OnceLock<Registry> = OnceLock::new();
     SHARED.get_or_init(|| Registry::start_with_login("registry-token", "fake-device-secret"))
+}
+
+/// Gives an app's rules host ports that no other test's app has, as the backend does with ports that were reported once.
+/// Without that the agents of parallel tests compete for the start of the pool.
+pub fn with_ports(mut app: WantedApp) -> WantedApp {
+    static NEXT: AtomicUsize = AtomicUsize::new(45_000);
+    for rule in &mut app.ports {
+        rule["host_port"] = NEXT.fetch_add(1, Ordering::SeqCst).into();
+    }
+    app
+}
+
+/// Held by a test whose agent takes ports from the start of the pool, and expects something of it.
+pub struct PoolStart(());
+
+impl PoolStart {
+    pub fn take() -> PoolStart {
+        let (_, token) = PoolStart::token();
+        token.recv().expect("its other end is static");
+        PoolStart(())
+    }
+
+    fn token() -> &'static (Sender<()>, Receiver<()>) {
+        static TOKEN: OnceLock<(Sender<()>, Receiver<()>)> = OnceLock::new();
+        TOKEN.get_or_init(|| {
+            let (give, take) = unbounded();
+            give.send(()).expect("its other end is here");
+            (give, take)
+        })
+    }
+}
+
+impl Drop for PoolStart {
+    fn drop(&mut self) {
+        PoolStart::token().0.send(()).unwrap_or_default();
+    }
 }
 
 /// A Crossbar that no other stage uses at the same time. It goes back to the others, since it takes seconds to start.
@@ -179,16 +216,15 @@ impl Stage {
         self.docker.inspect(&app.container()).unwrap_or_else(|| panic!("there is no container {}", app.container()))
     }
 
-    /// The host port that the agent reported last for a declared port.
+    /// The host port of a declared port, as the backend knows it.
     #[track_caller]
     pub fn host_port(&self, app: &WantedApp, port: u64) -> u16 {
-        let key = app.app_key;
-        let found = self.backend.wait_for(SOON, &format!("a host port of {port} is reported"), |calls| {
-            let lists = calls.iter().rev().filter(|call| call.argument()["app_key"] == key);
-            let lists = lists.filter_map(|call| call.argument()["ports"].as_array());
-            lists.flatten().find(|rule| rule["port"] == port && rule.get("host_port").is_some()).cloned()
-        });
-        u16::try_from(found["host_port"].as_u64().expect("a host port is a number")).expect("a port")
+        let what = format!("a host port of {port} is reported");
+        wait_until(SOON, &what, || {
+            let rules = self.backend.known(app.app_key, &app.stage).ports;
+            let rule = rules.into_iter().find(|rule| rule["port"] == port)?;
+            u16::try_from(rule.get("host_port")?.as_u64()?).ok()
+        })
     }
 }
 

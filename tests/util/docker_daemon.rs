@@ -283,6 +283,11 @@ impl DockerDaemon {
         inner.model.containers.iter().map(|c| (c.name.clone(), c.status.to_owned())).collect()
     }
 
+    /// Whether some client has been sent all that container `name` wrote.
+    pub fn log_is_read(&self, name: &str) -> bool {
+        self.shared.lock().model.find(name).is_some_and(|container| container.told.get() == container.log.len())
+    }
+
     /// The id of container `name`.
     pub fn container_id(&self, name: &str) -> Option<String> {
         self.shared.lock().model.find(name).map(|container| container.id.clone())

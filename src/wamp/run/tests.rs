@@ -1,14 +1,18 @@
 //! The client as a whole against a scripted router on loopback (spec 9, behaviours 1 to 4 and 6).
 
+mod frames;
+mod proxies;
+
 use super::*;
 use crate::clock::Wall;
 use crate::secret::Secret;
 use crate::thread::{self, Exit};
-use crate::wamp::{CallError, Handle, Map, Refusal, Testament, spawn};
+use crate::wamp::handle::spawn_with;
+use crate::wamp::{CallError, Handle, Map, Refusal, Testament};
 use crossbeam_channel::{bounded, unbounded};
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
 use serde_json::{Value, json};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::http::HeaderValue;
@@ -52,6 +56,10 @@ impl Router {
         }
     }
 
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
     fn tcp(&self) -> TcpStream {
         let tcp = self.listener.accept().expect("nobody dials").0;
         tcp.set_read_timeout(Some(LIMIT)).unwrap();
@@ -60,8 +68,12 @@ impl Router {
 
     /// Up to HELLO.
     fn accept(&self, session: u64) -> Peer {
+        Router::accept_on(self.tcp(), session)
+    }
+
+    fn accept_on(tcp: TcpStream, session: u64) -> Peer {
         #[expect(clippy::result_large_err, reason = "the signature is the library's")]
-        let web = tungstenite::accept_hdr(self.tcp(), |_: &Request, mut response: Response| {
+        let web = tungstenite::accept_hdr(tcp, |_: &Request, mut response: Response| {
             response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("wamp.2.json"));
             Ok(response)
         });
@@ -141,9 +153,14 @@ impl Client {
         Client::with(settings, unbounded())
     }
 
-    fn with(settings: Settings, (sender, events): (Sender<Event>, Receiver<Event>)) -> Client {
+    fn with(settings: Settings, events: (Sender<Event>, Receiver<Event>)) -> Client {
+        Client::behind(settings, Variables::default(), events)
+    }
+
+    fn behind(settings: Settings, variables: Variables, (sender, events): (Sender<Event>, Receiver<Event>)) -> Client {
         let (exits, exit) = bounded(1);
-        let handle = spawn(settings, sender, |event| event, move |how| exits.send(how).unwrap()).unwrap();
+        let on_exit = move |how| exits.send(how).unwrap();
+        let handle = spawn_with(settings, variables, sender, |event| event, on_exit).unwrap();
         Client { handle, events, exit }
     }
 
@@ -492,22 +509,6 @@ fn c2_control_overtakes_a_flood_of_bulk() {
     }
     drop(peer);
     client.stopped();
-}
-
-#[test]
-fn frames_that_cannot_be_decoded_are_skipped() {
-    let router = Router::new();
-    let client = Client::new(router.settings());
-    let mut peer = router.join(1);
-    client.joined(1, 1);
-    peer.web.send(Message::text("{")).unwrap();
-    peer.web.send(Message::text("[999]")).unwrap();
-    peer.web.send(Message::binary(vec![0xff; 10])).unwrap();
-    peer.send(json!([68, 5, 100, {}]));
-    assert_eq!(peer.next(), json!([70, 5, {}, ["Hello :-)"]]));
-    let peer = goodbye(peer);
-    client.stopped();
-    peer.join().unwrap();
 }
 
 #[test]

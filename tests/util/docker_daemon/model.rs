@@ -1,5 +1,6 @@
 //! What the fake daemon knows: containers, images, and the events of every change. Each change is a method here.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use reagent::clock::{self, Wall};
@@ -64,6 +65,8 @@ pub struct Container {
     pub finished: Option<Wall>,
     /// Source, line, time.
     pub log: Vec<(u8, String, Wall)>,
+    /// Lines of it that a client who asked for them has been sent, at least nearly.
+    pub told: Cell<usize>,
 }
 
 impl Container {
@@ -159,6 +162,7 @@ impl Model {
             started: None,
             finished: None,
             log: Vec::new(),
+            told: Cell::new(0),
         });
         self.tell(self.containers.len() - 1, "create", &[]);
         id

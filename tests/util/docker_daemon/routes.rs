@@ -302,6 +302,8 @@ fn logs(container: &Container, request: &Request) -> Reply {
     Reply::Stream(Box::new(move |inner| {
         let Some(container) = inner.model.find(&id) else { return Piece::Last(Vec::new()) };
         let mut bytes = Vec::new();
+        // What was given out before has been written by now.
+        container.told.set(next);
         for (source, line, time) in container.log.iter().skip(next) {
             next += 1;
             if !(since..=until).contains(&nanos(*time)) {
