@@ -177,6 +177,18 @@ fn no_source_is_longer_than_the_ceiling_and_most_are_short() {
 }
 
 #[test]
+fn the_platform_is_in_os_alone() {
+    let shipped = shipped_sources();
+    let lines = shipped
+        .iter()
+        .filter(|source| !source.is_in(&["src/os/"]))
+        .flat_map(|source| source.shipped().map(move |(n, code)| (source, n, code)));
+    forbid("platform calls belong to src/os", lines, |code| {
+        ["rustix::", "libc::", "std::os::", "cfg(target_os", "cfg(unix"].iter().any(|word| code.contains(word))
+    });
+}
+
+#[test]
 fn unsafe_code_is_in_os_alone() {
     let mut sources = sources("src");
     sources.retain(|source| !source.is_in(&["src/os/"]));

@@ -1,23 +1,19 @@
-//! A connected stream socket, Unix or TCP: the only file of this module that touches the system.
+//! A connected stream socket, Unix or TCP: what the rest of this module reads and writes.
 //!
 //! Every operation has a limit, and `shutdown` from any thread ends whatever is blocked in a read or write.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-
 use super::address::Address;
+use crate::os::local_socket::{self, LocalStream};
 
 /// See the module.
 #[derive(Debug)]
 pub enum Socket {
     /// The Engine's usual socket.
-    Unix(UnixStream),
+    Unix(LocalStream),
     /// Plain TCP.
     Tcp(TcpStream),
 }
@@ -29,7 +25,7 @@ impl Socket {
     /// The system's; [`io::ErrorKind::WouldBlock`] or `TimedOut` when the limit has passed: a hung peer accepts nothing.
     pub fn connect(address: &Address, limit: Duration) -> io::Result<Socket> {
         match address {
-            Address::Unix(path) => connect_unix(path, limit).map(Socket::Unix),
+            Address::Unix(path) => local_socket::connect(path, limit).map(Socket::Unix),
             Address::Tcp(host) => {
                 let target = host.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
                 TcpStream::connect_timeout(&target, limit).map(Socket::Tcp)
@@ -67,13 +63,4 @@ impl Socket {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
         };
     }
-}
-
-/// A connect to a Unix socket waits while the listener's backlog is full, for as long as its send timeout says. `std`
-/// cannot set that before connecting, and would wait for ever for a stopped daemon.
-fn connect_unix(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(UnixStream::from(socket))
 }

@@ -165,6 +165,22 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
+/// Opens a file to read and write, creates it with mode 0600, and leaves what is in it.
+///
+/// # Errors
+/// The system's.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Creates a file with mode 0600 to write to it.
+///
+/// # Errors
+/// The system's, also when there is one of that name.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// Opens a file to append to it, creates it with `mode` less the umask. A named pipe that nobody reads is not waited for.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod files;
 pub mod gpu;
 pub mod home;
+pub mod local_socket;
 pub mod lock;
 pub mod ports;
 pub mod power;

@@ -82,7 +82,10 @@ fn c6_drops_in_a_row_in_every_way_leave_one_whole_session_and_no_thread_more() {
         names.sort();
         names
     };
-    let before = threads(&device);
+    // The thread that follows the app's log comes a moment after the app runs.
+    let before = wait_until(LIMIT, "the app's log is followed", || {
+        Some(threads(&device)).filter(|names| names.iter().any(|name| name.starts_with("log-")))
+    });
     for drop in 0..5 {
         let mark = device.cloud.backend.mark();
         let dropped = match drop % 3 {

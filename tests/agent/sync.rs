@@ -2,6 +2,7 @@
 
 use super::{Device, LIMIT, app};
 use crate::cloud::backend::Answer;
+use crate::util::wait_until;
 use serde_json::{Value, json};
 
 /// Two running apps; returns their container ids.
@@ -70,7 +71,7 @@ fn an_app_that_the_list_really_lacks_is_removed_and_its_data_stays() {
     device.connect();
     device.engine.wait_for_status("prod_503_three", "absent");
     assert_eq!(ids(&device), before);
-    assert_eq!(device.recorded(), ["501:RUNNING", "502:RUNNING"]);
+    wait_until(LIMIT, "its rows go", || (device.recorded() == ["501:RUNNING", "502:RUNNING"]).then_some(()));
     assert!(data.is_dir(), "its data stays");
     assert!(device.agent.log().contains("503"), "a deletion is in the log");
 }

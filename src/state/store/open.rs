@@ -5,13 +5,13 @@
 
 use super::{Error, load, migrate};
 use crate::clock::Wall;
+use crate::os::files;
 use rusqlite::backup::Progress;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +24,7 @@ const COPIES: usize = 2;
 /// Opens, checks, migrates and configures the database at `path`.
 pub(super) fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> Result<Connection, Error> {
     // SQLite would create it with the umask; its side files take over the mode of the file.
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    file.map_err(Error::Open)?;
+    files::open_private(path).map_err(Error::Open)?;
     let mut conn =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(Duration::from_secs(5))?;
@@ -61,8 +60,8 @@ pub(super) fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> Result<Con
 /// Takes the file and its side files away from other users: environments of apps are in them.
 fn make_private(path: &Path) {
     for path in ["", "-wal", "-shm", "-journal"].map(|suffix| with_suffix(path, suffix)) {
-        let open_to_others = fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
-        if open_to_others && let Err(error) = fs::set_permissions(&path, Permissions::from_mode(0o600)) {
+        let open_to_others = files::mode(&path).is_ok_and(|mode| mode & 0o077 != 0);
+        if open_to_others && let Err(error) = files::set_mode(&path, 0o600) {
             log::warn!("{} stays readable for others: {error}", path.display());
         }
     }
@@ -101,7 +100,7 @@ fn write_copy(conn: &Connection, partial: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial)?;
+    let file = files::create_private(partial)?;
     conn.backup(MAIN_DB, partial, None::<fn(Progress)>).map_err(io::Error::other)?;
     file.sync_all()
 }
