@@ -59,7 +59,7 @@ pub fn run(options: Options) -> u8 {
         }
     };
     let ended = start(options, loaded, milestones);
-    if let Some(Err(reason)) = ended.then.map(carry_out) {
+    if let Some(Err(reason)) = ended.then.map(|power| carry_out(power, PATIENCE)) {
         log::error!("{reason}; the agent goes on line again");
         log::error!("it cannot be started again: {}", power::start_again());
         return 1;
@@ -122,7 +122,10 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
 }
 
 /// Does what was asked for, now that everything is closed. The process ends with the machine: systemd's signal ends it.
-fn carry_out(power: Power) -> Result<(), String> {
+///
+/// # Errors
+/// Why the machine still runs, `patience` after a command that was successful.
+fn carry_out(power: Power, patience: Duration) -> Result<(), String> {
     let (program, arguments): (_, &[_]) = match power {
         Power::Reboot => ("reboot", &[]),
         Power::Off => ("poweroff", &[]),
@@ -137,8 +140,8 @@ fn carry_out(power: Power) -> Result<(), String> {
     if matches!(power, Power::Restart(_)) {
         return Ok(());
     }
-    std::thread::sleep(PATIENCE);
-    Err(format!("{program}: the machine still runs {} s later", PATIENCE.as_secs()))
+    std::thread::sleep(patience);
+    Err(format!("{program}: the machine still runs {} s later", patience.as_secs()))
 }
 
 /// Flags that do less than their user may expect.
@@ -178,4 +181,41 @@ fn create_directories(options: &Options) {
 fn time_floor(options: &Options) -> Wall {
     let modified = |path: &Path| Some(Wall::from(path.metadata().ok()?.modified().ok()?));
     [modified(&options.database), modified(&options.log_file)].into_iter().flatten().fold(release::date(), Wall::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::power::Supervisor;
+    use crate::os::scratch::Scratch;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+
+    #[test]
+    fn a_machine_that_still_runs_after_its_reboot_is_a_failed_one_and_a_restart_is_not_waited_for() {
+        // In a process of its own, whose `PATH` holds nothing dangerous.
+        const CHILD: &str = "REAGENT_TEST_CARRY_OUT";
+        if std::env::var_os(CHILD).is_some() {
+            for power in [Power::Reboot, Power::Off] {
+                let told = carry_out(power, Duration::from_millis(1)).unwrap_err();
+                assert!(told.contains("the machine still runs"), "{told}");
+            }
+            assert_eq!(carry_out(Power::Restart(Supervisor::Systemd), Duration::from_secs(86_400)), Ok(()));
+            return;
+        }
+        let scratch = Scratch::new();
+        for name in ["reboot", "poweroff", "systemctl"] {
+            let path = scratch.file(name, "#!/bin/sh\n");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .arg("--exact")
+            .arg("agent::tests::a_machine_that_still_runs_after_its_reboot_is_a_failed_one_and_a_restart_is_not_waited_for")
+            .env(CHILD, "1")
+            .env("PATH", scratch.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    }
 }

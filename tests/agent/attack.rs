@@ -25,6 +25,8 @@ impl Target {
     fn new() -> Target {
         let device = Device::online();
         device.install(&app(501, "demo"));
+        // The last thing that the agent does for a new app.
+        device.engine.wait_for_request("GET /containers/*/logs", 1);
         let mut target = Target { device, recorded: Vec::new(), containers: Vec::new() };
         (target.recorded, target.containers) = target.look();
         target
