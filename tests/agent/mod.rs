@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it says what was not as expected")]
 
 mod apps;
+mod attack;
 mod boot;
 mod command_line;
 mod crash;
@@ -13,6 +14,7 @@ mod engine;
 mod idle;
 mod logs;
 mod online;
+mod power;
 mod procedures;
 mod secrets;
 mod session;
