@@ -286,6 +286,8 @@ impl State {
                     self.exit();
                 }
             }
+            // The last lines of the apps' logs are still taken.
+            Event::Logs(event @ LogEvent::Save { .. }) => self.on_log_event(event.clone()),
             _ => {}
         }
     }
