@@ -15,7 +15,7 @@ help: ## list the targets
 check: ## format, lints, and the tests that need nothing but this folder; about a minute when warm
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --lib --bins -- --test-threads 6
 	$(CARGO) test --locked --test tests -- --test-threads 8 $(REAL)
 
 test: ## everything, real parts included: they are installed by tests/env, or the command that does it is printed

@@ -192,7 +192,7 @@ fn a_privilege_check_without_a_verdict_is_told_apart_from_a_denial_and_nothing_i
     let user = device.cloud.user("42").unwrap();
     let rows = || rpc::PROCEDURES.iter().filter(|row| row.privilege.is_some());
     let argument = json!({"containerName": "prod_501_demo", "all": true});
-    let before = device.engine.requests().len();
+    let before = device.asked();
     let fault = Answer::Error("wamp.error.runtime_error".to_owned(), vec![json!("ill"), json!({"x": 1})]);
     let wrong = [json!([]), json!([null]), json!([1]), json!(["true"]), json!([[true]]), json!([{"allowed": true}])];
     let wrong = wrong.into_iter().map(|args| Answer::Args(args.as_array().cloned().unwrap_or_default()));
@@ -206,7 +206,7 @@ fn a_privilege_check_without_a_verdict_is_told_apart_from_a_denial_and_nothing_i
             assert!(told.starts_with("privilege check: "), "{} {answer:?}: {told}", row.name);
         }
     }
-    assert_eq!(device.engine.requests().len(), before, "nothing is asked of the engine");
+    assert_eq!(device.asked(), before, "nothing is asked of the engine");
     device.cloud.backend.answer("check_privilege", Answer::Usual);
     assert!(target.start(&user, "list_containers", vec![], Map::new()).wait(LIMIT).is_ok());
     target.is_as_before();
