@@ -7,9 +7,9 @@ CARGO ?= cargo
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
 REAL = --skip real:: --skip ::crossbar:: --skip demo::
 
-.PHONY: help check test run build size bench clean
+.PHONY: help check test run build build-all check-boards size bench clean
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo 'Belong to later work and only say so: $(LATER)'
 
 check: ## format, lints, and the tests that need nothing but this folder; about a minute when warm
@@ -28,21 +28,28 @@ run: ## the demonstration: cloud, registry, agent and an app on this machine, as
 build: ## the agent for this machine, as small as it gets: target/release/reagent
 	$(CARGO) build --locked --release --bin reagent
 
-size: build ## bytes of the release build, and how many crates are in it
-	@stat -c '%s bytes  %n' $(TARGET_DIR)/release/reagent
+build-all: ## the agent for each line of `targets`: static files in build/. WITH=cross or WITH=zig says with what
+	@cross/build $(TARGETS)
+
+check-boards: ## the agents of build/ join the local cloud on the CPUs they are for (qemu); TARGETS="linux/arm/5 ..." for some
+	@$(CARGO) build --locked --quiet --example cloud
+	@cross/check $(TARGET_DIR)/debug/examples/cloud $(TARGETS)
+
+size: build ## bytes of the release build and of build/, against their budget; FILES=target/boards/*/release/reagent: per crate
+	@cross/size $(FILES)
 	@$(CARGO) tree --locked -e normal --prefix none --format '{p}' | sort -u | wc -l | sed 's/$$/ crates/'
 
 bench: build ## start to CONNECTED, memory, threads and wake-ups of the release build, with no app and with five
 	@$(CARGO) build --locked --quiet --example bench
 	@exec $(TARGET_DIR)/debug/examples/bench $(ARGS)
 
-clean: ## remove what was built; what tests/env has installed below .real stays
+clean: ## remove what was built; what tests/env and cross/build have installed below .real stays
 	$(CARGO) clean
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 # Public names whose work is another issue's. They fail, so that no script takes them for done.
-LATER = build-all build-all-docker publish publish-version publish-latestVersions release rollout download_frpc run_mac
+LATER = build-all-docker publish publish-version publish-latestVersions release rollout download_frpc run_mac
 .PHONY: $(LATER)
 $(LATER):
 	@echo "make $@ belongs to later work: it is not built yet" >&2; exit 1
