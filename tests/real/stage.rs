@@ -141,7 +141,7 @@ impl Stage {
         let download = Relay::tcp(registry().port(), false);
         let flock = backend.identity.flock(&tap.url(), &format!("127.0.0.1:{}", download.port()));
         let env = vec![("DOCKER_HOST".to_owned(), format!("unix://{}", sockets.join("docker").display()))];
-        let agent = Agent::prepare(Options { flock: format!("{flock:#}"), flags: Vec::new(), env });
+        let agent = Agent::prepare(Options { flock: format!("{flock:#}"), env, ..Options::default() });
         let docker = engine.docker();
         Stage { agent, backend, tap, requests, docker, download, crossbar, engine, _sockets: sockets }
     }

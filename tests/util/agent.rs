@@ -18,6 +18,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Further environment, e.g. `DOCKER_HOST`.
     pub env: Vec<(String, String)>,
+    /// Words before the binary: a program that becomes the agent, e.g. `ip netns exec <name>`.
+    pub launcher: Vec<String>,
 }
 
 /// A running agent. Its folder stays over restarts; both go on drop. A failing test prints the end of its log.
@@ -50,8 +52,10 @@ impl Agent {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the agent runs already");
         let path = |name: &str| self.folder.join(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reagent"));
+        let mut words = self.options.launcher.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_reagent")]);
+        let mut command = Command::new(words.next().expect("the binary is a word"));
         command
+            .args(words)
             .arg("-config")
             .arg(path("device.flock"))
             .arg("-agentDir")

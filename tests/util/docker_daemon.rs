@@ -277,6 +277,17 @@ impl DockerDaemon {
         assert!(written, "there is no container {name}");
     }
 
+    /// [`DockerDaemon::write_log`] of many lines at once, to standard output.
+    #[track_caller]
+    pub fn write_log_lines(&self, name: &str, lines: impl IntoIterator<Item = String>) {
+        let written = self.shared.change(|inner| {
+            let container = inner.model.find_mut(name)?;
+            lines.into_iter().for_each(|line| container.write(1, &line));
+            Some(())
+        });
+        assert!(written.is_some(), "there is no container {name}");
+    }
+
     /// Name and status of all containers, by name.
     pub fn containers(&self) -> BTreeMap<String, String> {
         let inner = self.shared.lock();
