@@ -17,3 +17,4 @@ pub mod release;
 pub(crate) mod scratch;
 pub mod socket;
 pub mod statistics;
+pub mod time;
