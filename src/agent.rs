@@ -16,7 +16,6 @@ use crate::state::store::Store;
 use crate::thread::{self, Exit};
 use crate::{logger, release};
 use crossbeam_channel::RecvTimeoutError;
-use std::path::Path;
 use std::time::Duration;
 
 /// The state thread serialises large answers and runs SQLite.
@@ -179,8 +178,10 @@ fn create_directories(options: &Options) {
 
 /// The newest time that is known for certain: boards without a clock start in 1970 (X4).
 fn time_floor(options: &Options) -> Wall {
-    let modified = |path: &Path| Some(Wall::from(path.metadata().ok()?.modified().ok()?));
-    [modified(&options.database), modified(&options.log_file)].into_iter().flatten().fold(release::date(), Wall::max)
+    [&options.database, &options.log_file]
+        .into_iter()
+        .flat_map(|path| clock::written(path))
+        .fold(release::date(), Wall::max)
 }
 
 #[cfg(test)]

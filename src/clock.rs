@@ -3,9 +3,12 @@
 //! Deadlines are monotonic (time since the process started); the wall clock is for stamps only, since boards without a
 //! battery start in 1970 and jump when the network comes.
 
+use crate::os::time;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// A moment: what the core is told about time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +41,21 @@ pub fn mono() -> Duration {
 }
 
 /// The wall clock.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall() -> Wall {
-    Wall::from(SystemTime::now())
+    Wall::from(time::now())
 }
 
-impl From<SystemTime> for Wall {
-    fn from(time: SystemTime) -> Wall {
-        match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => {
-                Wall { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() }
-            }
-            Err(before) => Wall { seconds: -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX), nanos: 0 },
-        }
+/// When a file was last written to.
+///
+/// # Errors
+/// The system's.
+pub fn written(path: &Path) -> io::Result<Wall> {
+    time::modified(path).map(Wall::from)
+}
+
+impl From<time::Time> for Wall {
+    fn from((seconds, nanos): time::Time) -> Wall {
+        Wall { seconds, nanos }
     }
 }
 

@@ -105,8 +105,7 @@ impl LogFile {
 
     /// Whether it was not written since. `false` if that cannot be seen: the Engine may have another file system.
     fn has_nothing_new(&self) -> bool {
-        let written = std::fs::metadata(&self.path).and_then(|meta| meta.modified());
-        written.is_ok_and(|written| Wall::from(written) <= self.heard)
+        clock::written(self.path.as_ref()).is_ok_and(|written| written <= self.heard)
     }
 }
 

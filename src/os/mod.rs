@@ -18,3 +18,4 @@ pub mod release;
 pub(crate) mod scratch;
 pub mod socket;
 pub mod statistics;
+pub mod time;
