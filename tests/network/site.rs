@@ -163,13 +163,17 @@ impl Site {
     #[track_caller]
     fn assert_viewers_are_heard(&self) {
         let container = app().container();
-        let lines = self.backend.subscribe_logs(&container);
+        let user = self.router.user();
+        let topic = self.backend.identity.log_topic(&container);
+        let (_, lines) = user.subscribe(&topic, "exact").expect("the user may listen");
+        let line = format!("somebody listens, {}", user.session());
         wait_until(LIMIT, "a line of the app arrives", || {
-            self.engine.write_log(&container, 1, "somebody listens");
-            let line = lines.recv_timeout(Duration::from_millis(500)).ok()?;
-            line.args[0].as_str().is_some_and(|text| text.contains("somebody listens")).then_some(())
+            self.engine.write_log(&container, 1, &line);
+            let limit = clock::mono() + Duration::from_millis(500);
+            let arrived = std::iter::from_fn(|| lines.recv_timeout(limit.saturating_sub(clock::mono())).ok());
+            let has_line = |event: Payload| event.args[0].as_str().is_some_and(|text| text.contains(&line));
+            arrived.into_iter().any(has_line).then_some(())
         });
-        self.backend.unsubscribe_logs(&container);
     }
 
     /// The router publishes what this session left with it. It may need a while to see that the session is gone.
