@@ -3,19 +3,20 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
+# Tests of the whole agent mostly wait, so `check` runs more of them at once than there are processors.
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
 REAL = --skip real:: --skip ::crossbar:: --skip demo:: --skip network::faults --skip network::fleet
 
-.PHONY: help check test run build size bench faults fleet clean
+.PHONY: help check test run build build-all check-boards size bench faults fleet clean
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo 'Belong to later work and only say so: $(LATER)'
 
 check: ## format, lints, and the tests that need nothing but this folder; about a minute when warm
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked --lib --bins
-	$(CARGO) test --locked --test tests -- $(REAL)
+	$(CARGO) test --locked --lib --bins -- --test-threads 6
+	$(CARGO) test --locked --test tests -- --test-threads 8 $(REAL)
 
 test: ## everything, real parts included: they are installed by tests/env, or the command that does it is printed
 	$(CARGO) test --locked
@@ -27,8 +28,15 @@ run: ## the demonstration: cloud, registry, agent and an app on this machine, as
 build: ## the agent for this machine, as small as it gets: target/release/reagent
 	$(CARGO) build --locked --release --bin reagent
 
-size: build ## bytes of the release build, and how many crates are in it
-	@stat -c '%s bytes  %n' $(TARGET_DIR)/release/reagent
+build-all: ## the agent for each line of `targets`: static files in build/. WITH=cross or WITH=zig says with what
+	@cross/build $(TARGETS)
+
+check-boards: ## the agents of build/ join the local cloud on the CPUs they are for (qemu); TARGETS="linux/arm/5 ..." for some
+	@$(CARGO) build --locked --quiet --example cloud
+	@cross/check $(TARGET_DIR)/debug/examples/cloud $(TARGETS)
+
+size: build ## bytes of the release build and of build/, against their budget; FILES=target/boards/*/release/reagent: per crate
+	@cross/size $(FILES)
 	@$(CARGO) tree --locked -e normal --prefix none --format '{p}' | sort -u | wc -l | sed 's/$$/ crates/'
 
 bench: build ## start to CONNECTED, memory, threads and wake-ups of the release build, with no app and with five; what it adds to a call
@@ -42,13 +50,13 @@ faults: ## what networks do to a session, all cases side by side: a table after 
 fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root
 	FLEET=300 $(CARGO) test --locked --test tests network::fleet -- --nocapture
 
-clean: ## remove what was built; what tests/env has installed below .real stays
+clean: ## remove what was built; what tests/env and cross/build have installed below .real stays
 	$(CARGO) clean
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 # Public names whose work is another issue's. They fail, so that no script takes them for done.
-LATER = build-all build-all-docker publish publish-version publish-latestVersions release rollout download_frpc run_mac
+LATER = build-all-docker publish publish-version publish-latestVersions release rollout download_frpc run_mac
 .PHONY: $(LATER)
 $(LATER):
 	@echo "make $@ belongs to later work: it is not built yet" >&2; exit 1

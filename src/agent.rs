@@ -6,8 +6,9 @@
 use crate::args::Options;
 use crate::clock::{self, Wall};
 use crate::docker::{Address, Docker};
+use crate::domain::power::Power;
 use crate::flock::{self, Loaded};
-use crate::os::{console, disk, files, lock};
+use crate::os::{console, disk, files, lock, power};
 use crate::startup::Milestones;
 use crate::state::edges::Context;
 use crate::state::main_loop::{Ended, INBOX, MainLoop};
@@ -22,6 +23,11 @@ use std::time::Duration;
 const STATE_STACK: usize = 1024 * 1024;
 /// What ending the threads may take, after the core has waited for its jobs: ten seconds in all.
 const SHUTDOWN: Duration = Duration::from_secs(6);
+
+/// What the command of a reboot, a power-off or a restart may take.
+const COMMAND: Duration = Duration::from_secs(60);
+/// What the machine may take to go down after that.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the agent until it ends; returns the exit code.
 pub fn run(options: Options) -> u8 {
@@ -53,6 +59,11 @@ pub fn run(options: Options) -> u8 {
         }
     };
     let ended = start(options, loaded, milestones);
+    if let Some(Err(reason)) = ended.then.map(|power| carry_out(power, PATIENCE)) {
+        log::error!("{reason}; the agent goes on line again");
+        log::error!("it cannot be started again: {}", power::start_again());
+        return 1;
+    }
     drop(lock);
     if let Some(line) = ended.line {
         console::write_if_ready(std::io::stdout(), format!("{line}\n").as_bytes());
@@ -100,14 +111,37 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
     };
     if let Err(error) = thread::spawn_with_stack("state", STATE_STACK, on_exit, body) {
         log::error!("no thread for the agent's state: {error}");
-        return Ended { code: 1, line: None };
+        return Ended::failed();
     }
-    let how = ended.recv().unwrap_or(Ended { code: 1, line: None });
+    let how = ended.recv().unwrap_or_else(|_| Ended::failed());
     // The state thread now ends the others and drops its end of the channel. It is not waited for without end.
     if ended.recv_timeout(SHUTDOWN) == Err(RecvTimeoutError::Timeout) {
         log::warn!("the shutdown took longer than {} s", SHUTDOWN.as_secs());
     }
     how
+}
+
+/// Does what was asked for, now that everything is closed. The process ends with the machine: systemd's signal ends it.
+///
+/// # Errors
+/// Why the machine still runs, `patience` after a command that was successful.
+fn carry_out(power: Power, patience: Duration) -> Result<(), String> {
+    let (program, arguments): (_, &[_]) = match power {
+        Power::Reboot => ("reboot", &[]),
+        Power::Off => ("poweroff", &[]),
+        // systemd ends this process for the restart, or starts the unit when it has ended: it is not waited for.
+        Power::Restart(_) => ("systemctl", &["--no-block", "restart", "reagent"]),
+    };
+    log::info!("running {program} {}", arguments.join(" "));
+    let printed = power::run(program, arguments, COMMAND)?;
+    if !printed.is_empty() {
+        log::info!("{program}: {printed}");
+    }
+    if matches!(power, Power::Restart(_)) {
+        return Ok(());
+    }
+    std::thread::sleep(patience);
+    Err(format!("{program}: the machine still runs {} s later", patience.as_secs()))
 }
 
 /// Flags that do less than their user may expect.
@@ -147,4 +181,41 @@ fn create_directories(options: &Options) {
 fn time_floor(options: &Options) -> Wall {
     let modified = |path: &Path| Some(Wall::from(path.metadata().ok()?.modified().ok()?));
     [modified(&options.database), modified(&options.log_file)].into_iter().flatten().fold(release::date(), Wall::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::power::Supervisor;
+    use crate::os::scratch::Scratch;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+
+    #[test]
+    fn a_machine_that_still_runs_after_its_reboot_is_a_failed_one_and_a_restart_is_not_waited_for() {
+        // In a process of its own, whose `PATH` holds nothing dangerous.
+        const CHILD: &str = "REAGENT_TEST_CARRY_OUT";
+        if std::env::var_os(CHILD).is_some() {
+            for power in [Power::Reboot, Power::Off] {
+                let told = carry_out(power, Duration::from_millis(1)).unwrap_err();
+                assert!(told.contains("the machine still runs"), "{told}");
+            }
+            assert_eq!(carry_out(Power::Restart(Supervisor::Systemd), Duration::from_secs(86_400)), Ok(()));
+            return;
+        }
+        let scratch = Scratch::new();
+        for name in ["reboot", "poweroff", "systemctl"] {
+            let path = scratch.file(name, "#!/bin/sh\n");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .arg("--exact")
+            .arg("agent::tests::a_machine_that_still_runs_after_its_reboot_is_a_failed_one_and_a_restart_is_not_waited_for")
+            .env(CHILD, "1")
+            .env("PATH", scratch.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    }
 }

@@ -26,7 +26,7 @@
 //!
 //! | name | owns | lives | ends by |
 //! | --- | --- | --- | --- |
-//! | `main` | the lock of the only instance | as long as the process | the state thread's end, 10 s more at most |
+//! | `main` | the lock of the only instance | as long as the process | the state thread's end, 10 s more at most; then the machine that goes down, or a new start |
 //! | `state` | the core and the SQLite connection | as long as the process | a signal, or a refusal of the router that is final |
 //! | `signals` | the signal pipe | as long as the process | a second signal ends the process at once |
 //! | `wamp` | the session: TLS, WebSocket, calls, both lanes out | as long as the process | a stop; a write that makes no progress |
@@ -63,6 +63,7 @@
 //! | [`rpc`] | the table of what can be called | the core |
 //! | [`state`] | the thread around the core, the store (the only SQL), the edges' supervision | everything |
 //! | [`wamp`] | the session; `message`, `auth` and `session` are pure | [`net`], [`os`] |
+//! | [`net`] | TLS settings, the choice of a proxy and its handshakes; pure but for the trust store | nothing |
 //! | [`docker`] | the Engine's API; `http1` and `stream` are pure | [`os`] |
 //! | [`logs`] | history and publication of container output; pure but for `actor` and `follower` | [`docker`] |
 //! | [`jobs`] | the workers | [`docker`], [`os`], [`logs`] |

@@ -42,11 +42,15 @@ pub fn watch(
             on_signal(Signal { number });
         }
         if let Some(number) = signals.next() {
-            // Without exit handlers: they could wait for the very thing that hangs.
-            signal_hook::low_level::exit(128 + number);
+            exit(128 + number);
         }
     })?;
     Ok(watch)
+}
+
+/// Ends the process without exit handlers: they could wait for the very thing that hangs.
+pub fn exit(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
 }
 
 #[cfg(test)]

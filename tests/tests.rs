@@ -10,6 +10,8 @@ mod agent;
 mod cloud;
 /// The demonstration of `make run`, as a newcomer sees it.
 mod demo;
+/// Seeded fuzzing of every decoder.
+mod fuzz;
 /// The job workers against the fake Docker daemon.
 mod jobs;
 /// The agent over a network path that fails, a fleet of sessions, and the agent under load.

@@ -36,11 +36,14 @@ const TARGETS: [(&str, &str); 8] = [
 ];
 
 /// The functional core and the protocols: no IO, no clock, no thread, no channel, no log call.
-const PURE: [&str; 11] = [
+const PURE: [&str; 14] = [
     "src/domain/",
     "src/wamp/message",
     "src/wamp/auth",
     "src/wamp/session",
+    "src/net/proxy",
+    "src/net/connect",
+    "src/net/socks5",
     "src/docker/http1",
     "src/docker/stream",
     "src/logs/ring",

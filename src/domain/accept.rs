@@ -65,7 +65,13 @@ impl State {
                 }
             }
         }
+        let untold = self.reports.confirm_update(id);
         let Some(app) = self.apps.get_mut(&id) else { return };
+        // Said by a backend that had not been told of an update: it still names the version before it.
+        if untold || (source == Source::List && app.updated > self.sync.asked) {
+            request.present_version.clone_from(&app.version);
+            request.release_key = app.release_key;
+        }
         let lowered = merge(app, &mut request, source);
         app.wanted = wanted;
         app.name.clone_from(&request.app_name);
@@ -80,7 +86,6 @@ impl State {
 
     /// Cloud facts that a request brings, once nothing is being done with the app (5.3 step 10).
     pub(super) fn adopt_facts(&mut self, id: AppKey) {
-        let confirmed = !self.reports.confirm_update(id);
         let Some(app) = self.apps.get_mut(&id) else { return };
         let Some(request) = &app.request else { return };
         let waits = matches!(app.state, AppState::Built | AppState::Published)
@@ -89,8 +94,7 @@ impl State {
         if let (true, Some(state)) = (waits, request.current_state) {
             app.state = state;
         }
-        // A backend that has not been told of an update yet still names the version before it.
-        if confirmed && !request.present_version.is_empty() && request.present_version != app.version {
+        if !request.present_version.is_empty() && request.present_version != app.version {
             app.version.clone_from(&request.present_version);
             app.release_key = request.release_key;
         }

@@ -1,5 +1,6 @@
 //! What the core knows of the device: the part of the `.flock` that its rules use, and what the backend told it since.
 
+use super::power::Means;
 use crate::secret::Secret;
 
 /// Identity of the device (wire chapter 8.1). Plain data; the file belongs to the shell.
@@ -33,6 +34,8 @@ pub struct Device {
     pub arch: String,
     /// Agent version.
     pub version: String,
+    /// What it can do with its machine.
+    pub means: Means,
     /// Studio base URL, learned from the status answer, in memory only.
     pub base_url: Option<String>,
     /// Key for app credentials, in memory only.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Calls that may wait at once; more are refused.
 const WAITING: usize = 256;
+/// Most bytes of a refusal, which may quote what the caller sent.
+const TEXT: usize = 4096;
 
 /// An invocation that waits.
 #[derive(Debug, Clone)]
@@ -29,7 +31,9 @@ impl State {
         let Some(procedure) = invocation.procedure.strip_prefix(&prefix).and_then(rpc::find) else {
             return self.refuse(&invocation, format!("{} is no procedure of this device", invocation.procedure));
         };
-        if self.invocations.len() >= WAITING {
+        // What is answered at once by anybody's call must not be kept out by those who wait.
+        let waits = procedure.privilege.is_some() || !matches!(procedure.handler, Handler::State(_));
+        if waits && self.invocations.len() >= WAITING {
             return self.refuse(&invocation, format!("{WAITING} calls are waiting already"));
         }
         // Without a privilege nobody asks who calls, and the arguments speak for themselves.
@@ -160,7 +164,8 @@ impl State {
         }
     }
 
-    fn refuse(&mut self, invocation: &Invocation, text: String) {
+    fn refuse(&mut self, invocation: &Invocation, mut text: String) {
+        text.truncate(text.floor_char_boundary(TEXT));
         self.note(Level::Error, format!("{}: {text}", invocation.procedure));
         let Invocation { generation, request, .. } = *invocation;
         self.effect(Effect::Fail { generation, request, text });

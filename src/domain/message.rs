@@ -2,6 +2,7 @@
 
 use super::app::AppKey;
 use super::job::{ContainerEvent, JobId, JobSpec, Outcome};
+use super::power::Power;
 use super::request::Request;
 use crate::clock::Wall;
 use serde_json::{Map, Value};
@@ -433,5 +434,7 @@ pub enum Effect {
         code: u8,
         /// A line for stdout.
         line: Option<String>,
+        /// What is done with the machine once everything is closed.
+        then: Option<Power>,
     },
 }

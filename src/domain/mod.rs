@@ -29,6 +29,7 @@ pub mod names;
 pub mod number;
 pub mod observe;
 pub mod ports;
+pub mod power;
 pub mod reconcile;
 pub mod report;
 pub mod request;
@@ -81,6 +82,8 @@ pub struct State {
     /// Invocations that wait for a privilege check, a job or the log hub.
     invocations: BTreeMap<u64, invoke::Pending>,
     timers: Timers,
+    /// Reboot, power-off or restart that is about to happen.
+    power: Option<power::Power>,
     offline: bool,
     /// The agent is about to end.
     ending: bool,
@@ -175,6 +178,7 @@ impl State {
             jobs: BTreeMap::new(),
             invocations: BTreeMap::new(),
             timers: Timers::default(),
+            power: None,
             offline,
             ending: false,
             next_id: 1,
@@ -204,11 +208,14 @@ impl State {
         match event {
             Event::Started => self.on_started(),
             Event::Tick => {}
-            Event::Shutdown => self.on_shutdown(),
+            Event::Shutdown => {
+                self.call_off();
+                self.end();
+            }
             Event::Joined { generation, session } => self.on_joined(generation, session),
             Event::Opened { generation, failed } => self.on_opened(generation, &failed),
             Event::Left { generation, reason } => self.on_left(generation, &reason),
-            Event::Refused { line } => self.effect(Effect::Exit { code: 1, line: Some(line) }),
+            Event::Refused { line } => self.effect(Effect::Exit { code: 1, line: Some(line), then: None }),
             Event::Answered { call, result } => {
                 if let Some(purpose) = self.calls.remove(&call) {
                     self.on_answer(purpose, result);
@@ -254,7 +261,7 @@ impl State {
 
     /// Ends the process when all jobs have, at the latest after [`DRAIN`], and at once when asked a second time. What a
     /// job leaves half done is found at the next start, as after a power cut (S7).
-    fn on_shutdown(&mut self) {
+    fn end(&mut self) {
         if self.ending || self.jobs.is_empty() {
             return self.exit();
         }
@@ -266,20 +273,21 @@ impl State {
         }
     }
 
-    fn exit(&mut self) {
-        self.effect(Effect::Exit { code: 0, line: None });
-    }
-
     /// Nothing is begun any more: only the ends of jobs count.
     fn step_to_the_end(&mut self, event: &Event) {
         match event {
-            Event::Shutdown => self.exit(),
+            Event::Shutdown => {
+                self.call_off();
+                self.exit();
+            }
             Event::JobEnded { job, .. } => {
                 self.jobs.remove(job);
                 if self.jobs.is_empty() {
                     self.exit();
                 }
             }
+            // The last lines of the apps' logs are still taken.
+            Event::Logs(event @ LogEvent::Save { .. }) => self.on_log_event(event.clone()),
             _ => {}
         }
     }
@@ -332,6 +340,7 @@ impl State {
             Timer::Drive(app) => self.drive(app, slot::Why::Verify),
             Timer::Report(app) => self.send_report(app),
             Timer::Token(app) => self.ask_for_token(app),
+            Timer::Power => self.end(),
             Timer::Exit => self.exit(),
             Timer::Trim => {
                 self.persist(Record::Trim);

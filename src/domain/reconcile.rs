@@ -366,10 +366,12 @@ impl State {
 
     /// The update is done: its version is the installed one (2.7). A newer one that was asked for meanwhile stays wanted.
     fn adopt_update(&mut self, id: AppKey) {
+        let updated = self.id();
         let Some(app) = self.apps.get_mut(&id) else { return };
         let (Slot::Busy(run), Some(request)) = (&app.slot, &mut app.request) else { return };
         app.version.clone_from(&run.newest);
         app.release_key = run.new_release_key;
+        app.updated = updated;
         app.update_status = UpdateStatus::PendingRemoteConfirmation;
         request.present_version.clone_from(&app.version);
         request.version.clone_from(&app.version);

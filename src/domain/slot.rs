@@ -64,6 +64,8 @@ pub struct App {
     pub seen: Option<Container>,
     /// Observations of jobs before this one were made while the slot was busy.
     pub released: JobId,
+    /// When its last update ended, in the order of jobs: what the backend's list says of its version may be older.
+    pub updated: JobId,
     /// The epoch is from the backend or this database, not a guess (storage chapter 1.5).
     pub epoch_known: bool,
 }
@@ -182,6 +184,7 @@ impl App {
             look_again: false,
             seen: None,
             released: 0,
+            updated: 0,
             epoch_known: false,
         }
     }

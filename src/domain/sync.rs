@@ -5,6 +5,7 @@
 
 use super::accept::Source;
 use super::app::{AppKey, AppState};
+use super::job::JobId;
 use super::message::{CallFailure, Level, Record};
 use super::request::Request;
 use super::slot::Why;
@@ -28,6 +29,8 @@ pub struct Sync {
     doubtful: bool,
     /// Apps that an empty or strongly shrunken list lacked; a second list decides.
     suspects: Option<BTreeSet<AppKey>>,
+    /// When the last list was asked for, in the order of jobs.
+    pub(super) asked: JobId,
 }
 
 impl Sync {
@@ -53,6 +56,7 @@ struct List {
 
 impl State {
     pub(super) fn fetch(&mut self, purpose: Call) {
+        self.sync.asked = self.id();
         let args = vec![json!({"device_key": self.device.device_key})];
         self.call(purpose, URI, args, Duration::from_secs(60));
     }

@@ -13,6 +13,7 @@ use super::app::{AppKey, AppState, Stage};
 use super::config::Device;
 use super::job::{ContainerEvent, JobId, JobSpec, Outcome};
 use super::message::{CallFailure, CallId, Effect, Event, Invocation, Level, LogCommand, Record};
+use super::power::Power;
 use super::{Recorded, State};
 use crate::clock::{Now, Wall};
 use crate::secret::Secret;
@@ -69,6 +70,8 @@ pub(super) struct World {
     pub kill: Option<(u32, Kill)>,
     /// The process has ended with this code.
     pub exit: Option<u8>,
+    /// What is done with the machine after that.
+    pub then: Option<Power>,
     /// What the outside saw.
     pub trace: Vec<String>,
     /// Notes of the agent's log.
@@ -125,6 +128,7 @@ impl World {
             holds: |_| false,
             kill: None,
             exit: None,
+            then: None,
             trace: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
@@ -364,7 +368,7 @@ impl World {
             Effect::Logs(command) => self.trace_log(command),
             Effect::Metadata(metadata) => self.trace.push(format!("metadata {}", metadata.swarm_key)),
             Effect::Note { level, text } => self.notes.push((level, text)),
-            Effect::Exit { code, .. } => self.exit = Some(code),
+            Effect::Exit { code, then, .. } => (self.exit, self.then) = (Some(code), then),
         }
     }
 

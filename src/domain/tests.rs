@@ -5,6 +5,7 @@ mod engine;
 mod kills;
 mod lists;
 mod ports;
+mod power;
 mod procedures;
 mod reporting;
 mod requests;

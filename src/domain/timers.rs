@@ -27,6 +27,8 @@ pub enum Timer {
     Token(AppKey),
     /// Old history rows are trimmed.
     Trim,
+    /// A reboot, a power-off or a restart that was asked for.
+    Power,
     /// The agent ends, whatever still runs.
     Exit,
 }

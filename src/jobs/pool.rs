@@ -322,7 +322,8 @@ mod tests {
         (1..=3).for_each(|job| handle.start(job, pull("app")));
         let _begun = [next(&seen), next(&seen)];
         assert_eq!(handle.stop(), Vec::<String>::new());
-        let mut ends: Vec<Event> = seen.iter().collect();
+        // The third may still have begun, in the place of one that was cancelled a moment before it.
+        let mut ends: Vec<Event> = seen.iter().filter(|event| matches!(event, Event::Ended { .. })).collect();
         ends.sort_by_key(|event| format!("{event:?}"));
         assert_eq!(ends, [1, 2, 3].map(|job| ended(job, Outcome::Cancelled)));
         assert_eq!(exits.iter().collect::<Vec<_>>(), [const { Exit::Done }; 5]);

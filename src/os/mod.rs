@@ -12,6 +12,7 @@ pub mod home;
 pub mod local_socket;
 pub mod lock;
 pub mod ports;
+pub mod power;
 pub mod release;
 #[cfg(test)]
 pub(crate) mod scratch;

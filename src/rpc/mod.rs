@@ -83,6 +83,7 @@ macro_rules! procedures {
 }
 
 const READ: Option<Privilege> = Some(Privilege::Read);
+const MAINTAIN: Option<Privilege> = Some(Privilege::Maintain);
 
 procedures! {
     // name                   privilege                  where it runs and what it does
@@ -94,8 +95,11 @@ procedures! {
     "get_network_metadata"    READ,                      Handler::Query(network_metadata),      "all addresses with their masks";
     "get_storage_data"        READ,                      Handler::Statistics,                   "processor, memory and disk figures";
     "list_containers"         READ,                      Handler::Query(containers),            "all containers of the device";
-    "prune_images"            Some(Privilege::Maintain), Handler::Query(prune),                 "remove dangling images, or everything unused";
+    "prune_images"            MAINTAIN,                  Handler::Query(prune),                 "remove dangling images, or everything unused";
     "request_app_state"       None,                      Handler::State(request_app_state),     "the state an app is wanted in";
+    "system_reboot"           MAINTAIN,                  Handler::State(system_reboot),         "start the device anew";
+    "system_restart_agent"    MAINTAIN,                  Handler::State(system_restart_agent),  "start the agent anew, if something does that";
+    "system_shutdown"         MAINTAIN,                  Handler::State(system_shutdown),       "switch the device off";
 }
 
 /// The row of a name.
@@ -113,6 +117,18 @@ fn request_app_state(state: &mut State, invocation: &Invocation) -> Result<Reply
     let drive = Some(request.id());
     state.accept_call(request);
     Ok(Reply { drive, ..Reply::default() })
+}
+
+fn system_reboot(state: &mut State, _: &Invocation) -> Result<Reply, String> {
+    state.reboot().map(|()| Reply::default())
+}
+
+fn system_restart_agent(state: &mut State, _: &Invocation) -> Result<Reply, String> {
+    state.restart_agent().map(|()| Reply::default())
+}
+
+fn system_shutdown(state: &mut State, _: &Invocation) -> Result<Reply, String> {
+    state.power_off().map(|()| Reply::default())
 }
 
 fn agent_metadata(_: &Invocation) -> Result<Query, String> {

@@ -5,11 +5,12 @@ use crate::args::Options;
 use crate::clock::{self, Wall};
 use crate::docker::{self, Docker};
 use crate::domain::config::Device;
+use crate::domain::power::{Means, Supervisor};
 use crate::flock::Flock;
 use crate::logs::{self, Outflow};
 use crate::secret::Secret;
 use crate::wamp::{self, ClientCertificate, Declaration, Phase, Testament};
-use crate::{jobs, rpc, signals};
+use crate::{jobs, os, rpc, signals};
 use crossbeam_channel::Sender;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -117,7 +118,12 @@ impl Edges {
 
     fn start_signals(&mut self) -> io::Result<()> {
         let inbox = self.inbox.clone();
-        let on_signal = move |signal: signals::Signal| drop(inbox.send(Message::Signal(signal.number)));
+        let on_signal = move |signal: signals::Signal| {
+            if inbox.send(Message::Signal(signal.number)).is_err() {
+                // Everything is closed, and the process only waits for the machine to go down: this is that.
+                signals::exit(0);
+            }
+        };
         self.signals = Some(signals::watch(on_signal, self.on_exit(Edge::Signals))?);
         Ok(())
     }
@@ -249,7 +255,18 @@ pub fn device(context: &Context, flock: &Flock) -> Device {
         appliance_domain: flock.appliance_domain.clone(),
         arch: crate::release::ARCH.to_owned(),
         version: crate::release::VERSION.to_owned(),
+        means: means(),
         base_url: None,
         credential_key: None,
     }
+}
+
+/// What can be done with the machine, as it is now: at the start the parent is still who has started the agent.
+fn means() -> Means {
+    let supervisor = os::power::supervisor().map(|supervisor| match supervisor {
+        os::power::Supervisor::Parent => Supervisor::Parent,
+        os::power::Supervisor::Systemd => Supervisor::Systemd,
+    });
+    let has = |program| os::power::find(program).is_some();
+    Means { reboot: has("reboot"), poweroff: has("poweroff"), supervisor }
 }

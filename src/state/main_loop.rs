@@ -13,6 +13,7 @@ use super::supervise::{Panics, Verdict};
 use crate::clock;
 use crate::docker;
 use crate::domain::message::{Effect, Event, LogCommand, Record};
+use crate::domain::power::Power;
 use crate::domain::{Recorded, State};
 use crate::flock::{File, Flock, Metadata};
 use crate::startup::Milestones;
@@ -43,7 +44,7 @@ pub struct MainLoop {
     panics: Panics,
     unwritten: Vec<Write>,
     retry_commit_at: Option<Duration>,
-    ending: Option<(u8, Option<String>)>,
+    ending: Option<Ended>,
 }
 
 /// How the agent ends.
@@ -53,6 +54,15 @@ pub struct Ended {
     pub code: u8,
     /// A last line for stdout.
     pub line: Option<String>,
+    /// What is done with the machine once everything is closed.
+    pub then: Option<Power>,
+}
+
+impl Ended {
+    /// After a fault of the agent's own.
+    pub fn failed() -> Ended {
+        Ended { code: 1, line: None, then: None }
+    }
 }
 
 impl MainLoop {
@@ -102,15 +112,15 @@ impl MainLoop {
         let mut turn = vec![Event::Started];
         loop {
             self.turn(std::mem::take(&mut turn));
-            if let Some((code, line)) = self.ending.take() {
-                return Ended { code, line };
+            if let Some(ended) = self.ending.take() {
+                return ended;
             }
             let wait = self.wait();
             let first = match self.inbox.recv_timeout(wait) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 // The edges hold senders; without any there is nobody left to hear.
-                Err(RecvTimeoutError::Disconnected) => return Ended { code: 1, line: None },
+                Err(RecvTimeoutError::Disconnected) => return Ended::failed(),
             };
             let more: Vec<Message> = self.inbox.try_iter().take(TURN).collect();
             for message in first.into_iter().chain(more) {
@@ -210,7 +220,7 @@ impl MainLoop {
                     log::warn!("no copy of the device file is kept: {error}");
                 }
             }
-            Own::Exit { code, line } => self.ending = Some((code, line)),
+            Own::Exit(ended) => self.ending = Some(ended),
         }
     }
 
@@ -245,7 +255,7 @@ impl MainLoop {
         log::error!("{edge:?} panicked: {text}");
         match self.panics.count(clock::mono()) {
             Verdict::RestartAt(at) => self.edges.restart_at(edge, at),
-            Verdict::GiveUp => self.ending = Some((1, None)),
+            Verdict::GiveUp => self.ending = Some(Ended::failed()),
         }
         match (edge, self.core.current_generation()) {
             (Edge::Wamp, Some(generation)) => {

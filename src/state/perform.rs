@@ -1,6 +1,7 @@
 //! Effects of the core, handed to the threads that act: one short arm per kind. Nothing here blocks.
 
 use super::edges::Edges;
+use super::main_loop::Ended;
 use crate::domain::message::{Effect, Level, LogCommand};
 use crate::{logs, wamp};
 use serde_json::json;
@@ -13,12 +14,7 @@ pub enum Own {
     /// Keep a copy of the `.flock`.
     KeepFlock,
     /// End the process.
-    Exit {
-        /// Exit code.
-        code: u8,
-        /// Line for stdout.
-        line: Option<String>,
-    },
+    Exit(Ended),
 }
 
 /// Performs an effect that was committed before; returns what the main loop does itself.
@@ -59,7 +55,7 @@ pub fn perform(edges: &Edges, effect: Effect) -> Option<Own> {
         Effect::Note { level, text } => log::log!(of_level(level), "{text}"),
         Effect::Metadata(metadata) => return Some(Own::Metadata(metadata)),
         Effect::KeepFlock => return Some(Own::KeepFlock),
-        Effect::Exit { code, line } => return Some(Own::Exit { code, line }),
+        Effect::Exit { code, line, then } => return Some(Own::Exit(Ended { code, line, then })),
     }
     None
 }

@@ -63,14 +63,16 @@ impl Endpoint {
         let uri: Uri = format!("{}://{rest}", if tls { "wss" } else { "ws" })
             .parse()
             .map_err(|error| Error::Url(format!("{url:?}: {error}")))?;
-        let host =
-            uri.host().filter(|host| !host.is_empty()).ok_or_else(|| Error::Url(format!("{url:?} has no host")))?;
+        let host = uri.host().unwrap_or_default();
         let default = if tls { 443 } else { 80 };
         let port = match uri.authority().and_then(|authority| authority.as_str().rsplit_once(host)) {
             Some((_, "" | ":")) | None => default,
             Some(_) => uri.port_u16().ok_or_else(|| Error::Url(format!("{url:?} has an impossible port")))?,
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(Error::Url(format!("{url:?} has no host")));
+        }
         Ok(Endpoint { host, port, tls, uri })
     }
 }
@@ -190,7 +192,7 @@ mod tests {
         ] {
             assert_eq!(parsed(url), Ok((host.to_owned(), port, tls)), "{url}");
         }
-        for url in ["", "a.b:80", "ftp://a.b", "ws://", "ws:///x", "ws://a b/", "ws://a.b:99999/"] {
+        for url in ["", "a.b:80", "ftp://a.b", "ws://", "ws:///x", "ws://a b/", "ws://[]:80/", "ws://a.b:99999/"] {
             assert!(matches!(parsed(url), Err(Error::Url(_))), "{url}: {:?}", parsed(url));
         }
     }

@@ -256,6 +256,7 @@ impl Session {
     /// A command of a user. Configure is not for the session; Stop and Redial take leave of the router.
     pub fn on_command(&mut self, now: Duration, command: Command) {
         match command {
+            command if self.stage == Stage::Ended => self.outputs.extend(refuse(command).map(Output::Emit)),
             Command::Declare { entry, phase } => self.declare(now, entry, phase),
             Command::Withdraw(entry) => self.withdraw(now, &entry),
             Command::Open { generation } if generation == self.generation => self.open(now),

@@ -21,8 +21,9 @@ use tungstenite::{Bytes, Message};
 
 /// A longer text is cut into fragments of about this size.
 const FRAGMENT: usize = 16 * 1024;
-/// Nothing further is written while this much is not acknowledged: what a pong waits behind.
-const UNDER_WAY: usize = 128 * 1024;
+/// Nothing further is written while this much is not acknowledged: what a pong waits behind. At 10 KB/s that is less than
+/// half of what a ping may take (decision 12); at 100 ms of round trip it allows 640 KB/s.
+const UNDER_WAY: usize = 64 * 1024;
 /// How long writing may take before the caller can look after something else again.
 const TURN: Duration = Duration::from_millis(50);
 /// What may wait to be written.

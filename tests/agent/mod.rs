@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it says what was not as expected")]
 
 mod apps;
+mod attack;
 mod boot;
 mod command_line;
 mod crash;
@@ -13,6 +14,7 @@ mod engine;
 mod idle;
 mod logs;
 mod online;
+mod power;
 mod procedures;
 mod secrets;
 mod session;
@@ -47,6 +49,17 @@ struct Device {
 }
 
 impl Device {
+    /// How often the engine was asked for something, the agent's own looks at a container and its log left out: one may
+    /// still be under way when an app has just been installed.
+    pub fn asked(&self) -> usize {
+        let own = |path: &str| path.starts_with("/containers/") && (path.ends_with("/json") || path.ends_with("/logs"));
+        self.engine
+            .requests()
+            .iter()
+            .filter(|request| request.path == "/containers/json" || !own(&request.path))
+            .count()
+    }
+
     /// All parts, the agent not yet started.
     fn prepare() -> Device {
         let cloud = Cloud::start(0, REGISTRY).expect("a free loopback port");

@@ -69,6 +69,10 @@ impl Agent {
             .arg("-remoteUpdateURL=http://127.0.0.1:1")
             .args(&self.options.flags)
             .env("REAGENT_LOCK_FILE", path("lock"))
+            // Its machine has no program and no init, unless a test makes them: no test reboots its host.
+            .env("PATH", path("bin"))
+            .env("REAGENT_SYSTEM_ROOT", path("root"))
+            .env_remove("IRONFLOCK_LAUNCHER")
             .envs(self.options.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

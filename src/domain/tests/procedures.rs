@@ -129,10 +129,22 @@ fn an_unknown_procedure_is_refused_and_a_flood_of_calls_is_bounded() {
     let refused =
         world.answers.iter().filter(|(_, answer)| answer.as_ref().is_err_and(|text| text.contains("waiting"))).count();
     assert_eq!(refused, 44);
+    let number = world.request(1, "RUNNING", json!({}));
+    world.settle();
+    assert!(world.answer_to(number).is_some_and(Result::is_ok), "what need not wait is not kept out");
     world.join();
     world.backend.answers.clear();
     world.settle();
     assert!(call(&mut world, "get_images", Some("7"), json!([])).is_ok(), "a lost session clears them");
+}
+
+#[test]
+fn a_refusal_does_not_repeat_all_that_the_caller_sent() {
+    let mut world = World::connected();
+    let name = "ü".repeat(1 << 20);
+    let told = call(&mut world, "get_app_log_history", Some("system"), json!([{"containerName": name}])).unwrap_err();
+    assert!(told.starts_with("\"ü") && told.len() <= 4096, "{} bytes", told.len());
+    assert!(world.notes.iter().all(|(_, text)| text.len() < 5000));
 }
 
 #[test]

@@ -181,3 +181,23 @@ fn a_list_from_before_the_confirmation_does_not_bring_the_old_version_back() {
     assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
     assert!(!world.trace.iter().any(|line| line.starts_with("pull")), "{:?}", world.trace);
 }
+
+#[test]
+fn a_list_from_before_the_confirmation_is_no_wish_for_the_same_update_again() {
+    let mut world = updating("RUNNING");
+    world.holds = |spec| matches!(spec, JobSpec::Start(_));
+    world.backend.answers.insert("report", Some(transport()));
+    world.settle();
+    // The list is taken while the new version is being started, and the backend learns of the update before that ends.
+    world.join();
+    world.pass(secs(20));
+    assert!(world.trace.contains(&"call status CONNECTED".to_owned()), "{:?}", world.trace);
+    world.backend.answers.remove("report");
+    world.pass(secs(100));
+    world.trace.clear();
+    world.holds = |_| false;
+    world.settle();
+    assert!(world.reports().contains(&"1 RUNNING completed".to_owned()), "{:?}", world.trace);
+    assert!(!world.trace.iter().any(|line| line.starts_with("pull") || line.contains("UPDATING")), "{:?}", world.trace);
+    assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+}

@@ -119,6 +119,12 @@ fn next(socket: &mut Socket) -> Result<Frame, Error> {
     loop {
         match socket.read()? {
             Some(frame) => return Ok(frame),
+            None if socket.is_behind() => {
+                let mut select = crossbeam_channel::Select::new();
+                select.recv(socket.input());
+                let _ = select.ready_timeout(Duration::from_millis(5)); // as the `wamp` thread does
+                socket.flush()?;
+            }
             None => wait(socket.input()),
         }
     }
