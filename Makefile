@@ -5,9 +5,9 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 # Tests of the whole agent mostly wait, so `check` runs more of them at once than there are processors.
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
-REAL = --skip real:: --skip ::crossbar:: --skip demo::
+REAL = --skip real:: --skip ::crossbar:: --skip demo:: --skip network::faults --skip network::fleet
 
-.PHONY: help check test run build build-all check-boards size bench clean
+.PHONY: help check test run build build-all check-boards size bench faults fleet clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo 'Belong to later work and only say so: $(LATER)'
@@ -39,9 +39,16 @@ size: build ## bytes of the release build and of build/, against their budget; F
 	@cross/size $(FILES)
 	@$(CARGO) tree --locked -e normal --prefix none --format '{p}' | sort -u | wc -l | sed 's/$$/ crates/'
 
-bench: build ## start to CONNECTED, memory, threads and wake-ups of the release build, with no app and with five
-	@$(CARGO) build --locked --quiet --example bench
-	@exec $(TARGET_DIR)/debug/examples/bench $(ARGS)
+bench: build ## start to CONNECTED, memory, threads and wake-ups of the release build, with no app and with five; what it adds to a call
+	@$(CARGO) build --locked --quiet --example bench --example bench-rpc
+	@$(TARGET_DIR)/debug/examples/bench $(ARGS)
+	@exec $(TARGET_DIR)/debug/examples/bench-rpc
+
+faults: ## what networks do to a session, all cases side by side: a table after five minutes; needs root
+	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture
+
+fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root
+	FLEET=300 $(CARGO) test --locked --test tests network::fleet -- --nocapture
 
 clean: ## remove what was built; what tests/env and cross/build have installed below .real stays
 	$(CARGO) clean

@@ -199,7 +199,10 @@ fn c9_a_fleet_comes_back_spread_over_time_after_its_router_was_away() {
     let mut fleet = Fleet::start(size);
     let after = usage();
     let each = (after.0.saturating_sub(before.0)) / size as u64;
-    eprintln!("{size} sessions: {each} KiB and {:.1} threads each", (after.1 - before.1) as f64 / size as f64);
+    eprintln!(
+        "{size} sessions: {each} KiB and {:.1} threads each",
+        after.1.saturating_sub(before.1) as f64 / size as f64
+    );
     eprintln!("| outage | joins in each second | busiest | first dials in each second | busiest | whole after |");
     eprintln!("| --- | --- | --- | --- | --- | --- |");
     // The part of the fleet that may come in one second. The back-off gives 24 % and 6 % on the average.
