@@ -44,7 +44,7 @@ bench: build ## start to CONNECTED, memory, threads and wake-ups of the release 
 	@$(TARGET_DIR)/debug/examples/bench $(ARGS)
 	@exec $(TARGET_DIR)/debug/examples/bench-rpc
 
-faults: ## what networks do to a session, all cases side by side: a table after five minutes; needs root
+faults: ## what networks do to a session, all cases side by side: a table after three minutes; needs root
 	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture
 
 fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root

@@ -101,7 +101,10 @@ impl Link {
 
     /// The words that put a command into the device's namespace. The process stays the same.
     pub fn launcher(&self) -> Vec<String> {
-        ["ip", "netns", "exec"].map(str::to_owned).into_iter().chain([format!("{}-d", self.name)]).collect()
+        // The agent's search path has no programs.
+        let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].into_iter().find(|path| Path::new(path).exists());
+        let namespace = format!("{}-d", self.name);
+        [ip.expect("iproute2 is installed"), "netns", "exec", &namespace].map(str::to_owned).to_vec()
     }
 
     /// The cable is pulled: the device sees no carrier.
