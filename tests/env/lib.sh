@@ -68,12 +68,12 @@ wait_for() {
 end_group() {
   [ -f "$1" ] || return 0
   pid=$(cat "$1")
-  kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null || true
+  kill -s TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null || true
   tries=50
   while alive "$pid"; do
     tries=$((tries - 1))
     if [ $tries -le 0 ]; then
-      kill -KILL -- "-$pid" 2>/dev/null || true
+      kill -s KILL -- "-$pid" 2>/dev/null || true
       break
     fi
     sleep 0.1
