@@ -3,7 +3,7 @@
 //! [`Flock`] is the live configuration, plain data that its readers see as a whole. [`File`] is the document it came
 //! from: it keeps what the agent does not know, and writes. The file's name is not looked at.
 //!
-//! **Invariant:** [`load`] never writes, and a file that could not be read as a device's identity is never written to.
+//! **Invariant:** [`load()`] never writes, and a file that could not be read as a device's identity is never written to.
 
 mod copy;
 mod document;

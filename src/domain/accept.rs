@@ -1,5 +1,5 @@
 //! How a wish enters the store: from the database at start, from a caller, from the backend's list (apps chapter 5.1).
-//! Accepting only remembers; [`State::drive`] acts.
+//! Accepting only remembers; `State::drive` acts.
 
 use super::app::{AppKey, AppState, Stage};
 use super::message::Level;

@@ -1,4 +1,4 @@
-//! The workers: what blocks for a while (the Engine, files, downloads) is done here, one [`JobSpec`] at a time.
+//! The workers: what blocks for a while (the Engine, files, downloads) is done here, one job (`domain::job`) at a time.
 //!
 //! ```text
 //! Handle --Order--> transfer  pulls, 2 at once            |--Event--> the state thread's inbox

@@ -1,6 +1,6 @@
 //! App logs: what a container writes and what the agent says about it, kept as a short history and published live.
 //!
-//! One thread, `logs`, owns every ring, backlog and subscription set (the pure [`hub::Hub`], performed by `actor`); one
+//! One thread, `logs`, owns every ring, backlog and subscription set (the pure `hub::Hub`, performed by `actor`); one
 //! thread `log-<name>` per followed container blocks on the Engine and hands over lines. Neither waits for the network:
 //! publications go to an injected sink that only queues. Source: `storage-and-logs.md` 3, `wamp-and-rpc.md` 6.2, 6.5.
 //!
