@@ -10,6 +10,7 @@ use super::ports::{Binding, Protocol};
 use crate::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Names a job; also orders jobs in time.
 pub type JobId = u64;
@@ -37,8 +38,8 @@ pub struct Folder {
     pub name: String,
 }
 
-/// What a container is made of (apps chapter 3.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a container is made of (apps chapter 3.4). `Debug` shows no value of the environment: there are secrets in it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Launch {
     /// Name of the container.
     pub container: String,
@@ -50,6 +51,17 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// Published ports.
     pub bindings: Vec<Binding>,
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("container", &self.container)
+            .field("image", &self.image)
+            .field("environment", &self.environment.keys())
+            .field("bindings", &self.bindings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The files of an app that change while it runs (4.8).
