@@ -1,7 +1,7 @@
 //! How fast the link takes bulk, and what may therefore be handed over and be under way (field lesson C2): pure.
 //!
-//! It counts what leaves the socket's backlog over half a second. While bulk had to wait all that time, this is what the
-//! link can do; otherwise the link can do at least that.
+//! It counts what leaves the socket's backlog over half a second. If bulk had to wait for it, this is what the link can
+//! do; otherwise the link can do at least that.
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ struct Count {
     began: Duration,
     /// Under way at the beginning, and written since.
     bytes: usize,
+    /// There was bulk that could not go yet.
     waited: bool,
 }
 
@@ -48,8 +49,10 @@ impl Pace {
         }
     }
 
-    /// `under_way` is written and not acknowledged; `waits` says that there is bulk behind it.
-    pub(super) fn look(&mut self, now: Duration, under_way: usize, waits: bool) {
+    /// `under_way` is written and not acknowledged; there is `more` bulk behind it, or not.
+    pub(super) fn look(&mut self, now: Duration, under_way: usize, more: bool) {
+        // Some room was made by what has just left.
+        let waits = more && under_way >= self.window() / 2;
         if let Some(count) = &mut self.count {
             count.waited |= waits;
             let time = now.saturating_sub(count.began);
@@ -61,7 +64,7 @@ impl Pace {
             let saturated = count.waited && under_way > 0;
             self.rate = if saturated { rate } else { self.rate.max(rate) };
         }
-        let goes_on = under_way > 0 || waits;
+        let goes_on = under_way > 0 || more;
         self.count = goes_on.then_some(Count { began: now, bytes: under_way, waited: waits });
     }
 
@@ -127,16 +130,17 @@ mod tests {
     #[test]
     fn little_to_send_is_no_sign_of_a_slow_link() {
         let mut pace = Pace::new();
-        // A line now and then, each acknowledged after 300 ms.
-        for second in 0..100 {
-            let now = Duration::from_secs(second);
-            pace.look(now, 0, true);
-            pace.wrote(200);
-            pace.look(now + LOOK, 200, false);
+        // A flush of 1000 bytes each 200 ms over a round trip of 700 ms: something is under way all the time.
+        for tick in 0..500 {
+            let now = 10 * LOOK * tick;
+            let under_way = 1000 * usize::try_from(tick.min(3)).unwrap();
+            pace.look(now, under_way, true);
+            pace.wrote(1000);
+            pace.look(now + LOOK, under_way + 1000, false);
             assert!(pace.is_counting());
-            pace.look(now + 15 * LOOK, 0, false);
-            assert!(!pace.is_counting(), "nothing to look at any more");
         }
+        pace.look(1000 * LOOK * 10, 0, false);
+        assert!(!pace.is_counting(), "nothing to look at any more");
         assert_eq!(pace.room(), MOST);
     }
 

@@ -79,6 +79,6 @@ fn c2_on_a_slow_link_a_call_goes_out_within_about_two_seconds_of_a_flood_of_bulk
     drop(over);
     flood.join().unwrap();
     assert_eq!(bulk.dropped(), 0);
-    drop(peer);
+    drop((peer, slow));
     client.stopped();
 }
