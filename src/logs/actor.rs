@@ -39,7 +39,7 @@ pub enum Message {
     Stop,
 }
 
-/// Starts the hub. `publish` must only queue; it is called on the hub's thread. Events go to `events`, the state
+/// Starts the hub. `publish` must only queue; it is called on the hub's thread, with `None` only to ask. Events go to `events`, the state
 /// thread's bounded inbox, wrapped by `wrap`; the hub never waits for room there with anything else in its way.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub enum Message {
 pub fn spawn<T: Send + 'static>(
     serial: &str,
     source: Source,
-    publish: impl FnMut(Publication) -> Outflow + Send + 'static,
+    publish: impl FnMut(Option<Publication>) -> Outflow + Send + 'static,
     events: Sender<T>,
     wrap: fn(Event) -> T,
     on_exit: impl FnOnce(Exit) + Send + 'static,
@@ -87,11 +87,13 @@ enum Wake {
     Deaf,
 }
 
-impl<T, P: FnMut(Publication) -> Outflow> Actor<T, P> {
+impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
     fn run(mut self) {
         loop {
             let wait = self.hub.deadline().map(|at| at.saturating_sub(clock::mono()));
-            match self.wait(wait) {
+            let woken = self.wait(wait);
+            self.hub.outflow((self.publish)(None));
+            match woken {
                 Wake::Message(Message::Stop) => break,
                 Wake::Message(message) => self.take(message),
                 Wake::Nothing => {}
@@ -165,7 +167,7 @@ impl<T, P: FnMut(Publication) -> Outflow> Actor<T, P> {
     }
 
     fn perform(&mut self) {
-        // Publishing may change the caps, starting may fail at once: then there is more to do.
+        // Starting may fail at once: then there is more to do.
         loop {
             let outputs = self.hub.take_outputs();
             if outputs.is_empty() {
@@ -174,8 +176,7 @@ impl<T, P: FnMut(Publication) -> Outflow> Actor<T, P> {
             for output in outputs {
                 match output {
                     Output::Publish(publication) => {
-                        let outflow = (self.publish)(publication);
-                        self.hub.outflow(outflow);
+                        self.hub.outflow((self.publish)(Some(publication)));
                     }
                     Output::Emit(event) => self.queue(event),
                     Output::Attach(stream, from) => {

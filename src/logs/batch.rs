@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const BACKLOG: usize = 1024 * 1024;
 /// Bytes of a flush (lines + 1 each), the marker not counted.
 pub const FLUSH: usize = 256 * 1024;
+/// A flush is published in pieces of at most so much, unless one line is longer: control goes between two of them.
+const PIECE: usize = 16 * 1024;
 /// From the first line of a backlog to its flush.
 pub const INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes a second of all containers together, and the most that may be saved up.
@@ -68,6 +70,20 @@ impl Batch {
     pub fn discard(&mut self) {
         *self = Batch::default();
     }
+}
+
+/// The pieces of a flush, cut between lines.
+pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let at_most = PIECE.min(text.len());
+        let within = || text.as_bytes()[..=at_most].iter().rposition(|&byte| byte == b'\n');
+        let end = if text.len() > PIECE { within().or_else(|| text.find('\n')) } else { None };
+        let (piece, further) = end.map_or((text, None), |end| (&text[..end], Some(&text[end + 1..])));
+        rest = further;
+        Some(piece)
+    })
 }
 
 /// The shared budget: refilled with [`BUDGET`] bytes a second, never more than one second's worth.
@@ -156,6 +172,27 @@ mod tests {
         batch.push("defgh", 6);
         batch.push("i", 6);
         assert_eq!(batch.flush(FLUSH).as_deref(), Some("abc\n… 2 log line(s) dropped (rate limit)"));
+    }
+
+    #[test]
+    fn c2_pieces_are_cut_between_lines_and_are_together_the_whole() {
+        let long = "y".repeat(PIECE * 2);
+        let half = "x".repeat(PIECE / 2);
+        let exact = "z".repeat(PIECE);
+        for (text, count) in [
+            (String::new(), 1),
+            ("a\n\nb".to_owned(), 1),
+            (format!("{half}\n{half}\n{half}"), 3),
+            (format!("a\n{long}\nb\n"), 3),
+            (format!("{exact}\n{exact}"), 2),
+            (format!("{exact}\n"), 2),
+            (long.clone(), 1),
+        ] {
+            let pieces: Vec<_> = pieces(&text).collect();
+            assert_eq!(pieces.join("\n"), text);
+            assert_eq!(pieces.len(), count);
+            assert!(pieces.iter().all(|piece| piece.len() <= PIECE || !piece.contains('\n')));
+        }
     }
 
     #[test]

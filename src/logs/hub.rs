@@ -22,6 +22,8 @@ const SAVE: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The longest agent line on the wire: what is never dropped has to be small.
 const AGENT_LINE: usize = 64 * 1024;
+/// What of a backlog goes before an agent line, even if there is no room.
+const BEFORE_AGENT_LINE: usize = 2 * 1024;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +61,8 @@ pub struct Hub {
     containers: BTreeMap<String, Container>,
     budget: Budget,
     streams: u32,
-    outflow: Outflow,
+    /// Bytes that the sink takes now.
+    room: usize,
     flush_at: Option<Duration>,
     save_at: Option<Duration>,
     ask_at: Option<Duration>,
@@ -75,7 +78,7 @@ impl Hub {
             containers: BTreeMap::new(),
             budget: Budget::new(now.mono),
             streams: 0,
-            outflow: Outflow::Free,
+            room: usize::MAX,
             flush_at: None,
             save_at: None,
             ask_at: None,
@@ -88,9 +91,9 @@ impl Hub {
         std::mem::take(&mut self.outputs)
     }
 
-    /// How full the sink is.
+    /// What the sink takes now.
     pub fn outflow(&mut self, outflow: Outflow) {
-        self.outflow = outflow;
+        self.room = outflow.room;
     }
 
     /// Obeys.
@@ -215,6 +218,7 @@ impl Hub {
 
     /// The last words: everything is flushed, saved and detached.
     pub fn stop(&mut self, now: Now) {
+        self.room = usize::MAX;
         self.flush_all(now);
         self.save_all();
         let all: Vec<String> = self.containers.keys().cloned().collect();
@@ -292,7 +296,8 @@ impl Hub {
 
     /// One line of the container.
     fn line(&mut self, now: Now, container: &str, text: &str) {
-        let cap = self.halved(batch::BACKLOG);
+        // On a slow link less is kept, since most of it cannot go out anyway.
+        let cap = if self.room < batch::FLUSH { batch::BACKLOG / 2 } else { batch::BACKLOG };
         let known = self.known(container);
         known.ring.push(Kind::Container, text);
         self.dirty(now, container);
@@ -309,14 +314,15 @@ impl Hub {
     /// Publishes an agent line behind the backlog.
     fn say(&mut self, now: Now, container: &str, text: &str) {
         if self.gate.listeners(container) == Listeners::Some {
-            let limit = self.halved(batch::FLUSH).min(self.budget.available(now.mono));
+            let limit = self.room.clamp(BEFORE_AGENT_LINE, batch::FLUSH).min(self.budget.available(now.mono));
             self.flush(container, limit);
         }
         let payload = json!({"type": "build", "chunk": ring::cut(text, AGENT_LINE)});
         self.publish(container, payload, false);
     }
 
-    /// Flushes every backlog. What the budget has is shared out evenly: who needs less leaves the rest to the others.
+    /// Flushes every backlog, or none while there is no room. What the budget has and the sink takes is shared out evenly:
+    /// who needs less leaves the rest to the others.
     fn flush_all(&mut self, now: Now) {
         let mut full: Vec<(usize, String)> = self
             .containers
@@ -324,17 +330,24 @@ impl Hub {
             .filter(|(container, known)| !known.batch.is_empty() && self.gate.listeners(container) == Listeners::Some)
             .map(|(container, known)| (known.batch.len(), container.clone()))
             .collect();
+        if self.room == 0 && !full.is_empty() {
+            self.flush_at = Some(now.mono + batch::INTERVAL);
+            return;
+        }
         full.sort();
         for (done, (_, container)) in full.iter().enumerate() {
-            let share = self.budget.available(now.mono) / (full.len() - done);
-            self.flush(container, share.min(self.halved(batch::FLUSH)));
+            let share = self.budget.available(now.mono).min(self.room) / (full.len() - done);
+            self.flush(container, share.min(batch::FLUSH));
         }
     }
 
     fn flush(&mut self, container: &str, limit: usize) {
         if let Some(text) = self.containers.get_mut(container).and_then(|known| known.batch.flush(limit)) {
             self.budget.take(text.len() + 1);
-            self.publish(container, Value::String(text), true);
+            self.room = self.room.saturating_sub(text.len() + 1);
+            for piece in batch::pieces(&text) {
+                self.publish(container, piece.into(), true);
+            }
         }
     }
 
@@ -375,13 +388,6 @@ impl Hub {
                 let lines = known.ring.lines();
                 self.outputs.push(Output::Emit(Event::Save { container: container.clone(), lines }));
             }
-        }
-    }
-
-    fn halved(&self, cap: usize) -> usize {
-        match self.outflow {
-            Outflow::Free => cap,
-            Outflow::Crowded => cap / 2,
         }
     }
 

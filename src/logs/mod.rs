@@ -162,14 +162,16 @@ pub struct Publication {
     pub droppable: bool,
 }
 
-/// What the sink says about its queue after it took (or dropped) a publication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Outflow {
-    /// Plenty of room.
-    #[default]
-    Free,
-    /// Over half full: the hub halves its caps.
-    Crowded,
+/// What the sink says about its queue, after it took (or dropped) a publication or when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outflow {
+    /// Bytes that may be handed over now. With 0, earlier ones wait: the hub keeps its backlogs.
+    pub room: usize,
+}
+
+impl Outflow {
+    /// Nothing is in the way.
+    pub const FREE: Outflow = Outflow { room: usize::MAX };
 }
 
 /// What the state thread holds. Dropping it stops the hub.

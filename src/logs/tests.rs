@@ -37,8 +37,10 @@ fn bench(room: usize, source: Source) -> Bench {
     let (inbox, events) = bounded(room);
     let (exits, exit) = bounded(1);
     let publish = move |publication| {
-        publications.send(publication).unwrap_or_default();
-        Outflow::Free
+        if let Some(publication) = publication {
+            publications.send(publication).unwrap_or_default();
+        }
+        Outflow::FREE
     };
     let handle =
         spawn("serial", source, publish, inbox, |event| event, move |exit| exits.send(exit).unwrap_or_default());

@@ -154,13 +154,15 @@ impl Edges {
         let (lanes, lane) = crossbeam_channel::bounded::<wamp::Bulk>(4);
         self.lane = Some(lanes);
         let mut bulk: Option<wamp::Bulk> = None;
-        let publish = move |publication: logs::Publication| {
+        let publish = move |publication: Option<logs::Publication>| {
             if let Some(newer) = lane.try_iter().last() {
                 bulk = Some(newer);
             }
-            let Some(bulk) = &bulk else { return Outflow::Free };
-            bulk.publish(publication.topic, vec![publication.payload], publication.droppable);
-            if bulk.is_crowded() { Outflow::Crowded } else { Outflow::Free }
+            let Some(bulk) = &bulk else { return Outflow::FREE };
+            if let Some(logs::Publication { topic, payload, droppable }) = publication {
+                bulk.publish(topic, vec![payload], droppable);
+            }
+            Outflow { room: bulk.room() }
         };
         let source = logs::source::of_engine(self.context.docker.clone());
         let serial = &flock.serial_number;

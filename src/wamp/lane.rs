@@ -3,14 +3,18 @@
 //! Producers are any threads and never block; the `wamp` thread takes entries out when it has nothing better to do. A
 //! byte budget and a number of entries bound it: over either, the oldest droppable entries go and are counted. What is
 //! not droppable waits in a queue of its own and is merged in by number, so that dropping moves nothing. Without a
-//! session there is nobody to publish to: entries are discarded.
+//! session there is nobody to publish to: entries are discarded. A producer that heeds [`Bulk::room`] loses nothing here.
 //!
 //! **Invariant:** what one producer published comes out in that order, with gaps at droppable entries alone.
 
+mod pace;
+
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use pace::Pace;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Bytes of payload that may wait.
 pub const BUDGET: usize = 1024 * 1024;
@@ -51,6 +55,8 @@ struct Gauge {
     bytes: AtomicUsize,
     dropped: AtomicUsize,
     next: AtomicUsize,
+    /// What may be handed over at once to an empty lane.
+    room: AtomicUsize,
     budget: usize,
 }
 
@@ -62,7 +68,7 @@ impl Bulk {
             Queue { entries, oldest }
         };
         let (open, zero) = (AtomicBool::new(false), || AtomicUsize::new(0));
-        let gauge = Gauge { open, bytes: zero(), dropped: zero(), next: zero(), budget };
+        let gauge = Gauge { open, bytes: zero(), dropped: zero(), next: zero(), room: pace::MOST.into(), budget };
         Bulk { droppable: queue(), kept: queue(), gauge: Arc::new(gauge) }
     }
 
@@ -99,9 +105,11 @@ impl Bulk {
         self.drop_entry(&entry);
     }
 
-    /// Whether the lane is over half full: a sign to send less.
-    pub fn is_crowded(&self) -> bool {
-        self.gauge.bytes.load(Ordering::SeqCst) > self.gauge.budget / 2
+    /// How many bytes may be handed over now: about what the link takes in half a second, from 2 KiB to 256 KiB, and none
+    /// while earlier ones wait.
+    pub fn room(&self) -> usize {
+        let gauge = &self.gauge;
+        if gauge.bytes.load(Ordering::SeqCst) > 0 { 0 } else { gauge.room.load(Ordering::SeqCst) }
     }
 
     /// How many entries were dropped for lack of room, since the start (wraps with the machine's word).
@@ -132,17 +140,45 @@ pub(super) struct Outlet {
     /// The first of each queue, taken out to be compared.
     droppable: Option<Box<Entry>>,
     kept: Option<Box<Entry>>,
+    pace: Pace,
+    /// [`Bulk::dropped`] when this was last looked at.
+    dropped: usize,
+    /// The loss was told in this session.
+    told: bool,
 }
 
 impl Outlet {
     pub(super) fn new(bulk: Bulk) -> Outlet {
-        Outlet { bulk, droppable: None, kept: None }
+        Outlet { bulk, droppable: None, kept: None, pace: Pace::new(), dropped: 0, told: false }
     }
 
-    /// Opens or closes the lane; both begin with an empty one.
+    /// Opens or closes the lane; both begin with an empty one, and with a link of which nothing is known.
     pub(super) fn set_open(&mut self, open: bool) {
         self.bulk.gauge.open.store(open, Ordering::SeqCst);
         while self.pop().is_some() {}
+        (self.pace, self.told) = (Pace::new(), false);
+        self.bulk.gauge.room.store(self.pace.room(), Ordering::SeqCst);
+    }
+
+    /// Measures the link by what is `under_way` on it; how much bulk may be added now, in bytes.
+    pub(super) fn look(&mut self, now: Duration, under_way: usize) -> usize {
+        self.pace.look(now, under_way, !self.is_empty());
+        self.bulk.gauge.room.store(self.pace.room(), Ordering::SeqCst);
+        let dropped = self.bulk.dropped();
+        if std::mem::replace(&mut self.dropped, dropped) != dropped && !std::mem::replace(&mut self.told, true) {
+            log::warn!("the link is too slow: log messages are dropped without a mark in the log");
+        }
+        self.pace.window().saturating_sub(under_way)
+    }
+
+    /// Bytes were written, bulk or other.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.pace.wrote(bytes);
+    }
+
+    /// Whether bulk waits or is under way: look again soon.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pace.is_counting()
     }
 
     /// The oldest entry.
@@ -280,6 +316,26 @@ mod tests {
             bulk.publish(topic.to_owned(), vec![], droppable);
         }
         assert_eq!(drain(&mut outlet), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn c2_there_is_no_room_while_earlier_bulk_waits_and_a_new_session_starts_afresh() {
+        let (bulk, mut outlet) = open(BUDGET);
+        assert_eq!(bulk.room(), pace::MOST);
+        bulk.publish("a".to_owned(), vec![], true);
+        assert_eq!(bulk.room(), 0);
+        for second in 0..20 {
+            outlet.look(Duration::from_secs(second), 50_000);
+        }
+        assert!(outlet.is_busy());
+        assert_eq!(outlet.look(Duration::from_secs(20), 50_000), 0);
+        assert_eq!(drain(&mut outlet), ["a"]);
+        assert_eq!(bulk.room(), 2048, "nothing leaves");
+        assert!(outlet.look(Duration::from_secs(20), 0) >= 8192);
+        assert!(!outlet.is_busy());
+        outlet.set_open(false);
+        outlet.set_open(true);
+        assert_eq!(bulk.room(), pace::MOST);
     }
 
     #[test]

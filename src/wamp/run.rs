@@ -31,8 +31,7 @@ const EVENT_OVERHEAD: usize = 128;
 /// Commands and frames of one turn, so that neither starves the other.
 const COMMANDS_PER_TURN: usize = 256;
 const FRAMES_PER_TURN: usize = 256;
-/// Bulk is written only while less than this is under way, and at most as much per turn: what control waits behind.
-const BULK_UNDER_WAY: usize = 32 * 1024;
+/// Distance between two looks at how much bulk is under way.
 const BULK_RETRY: Duration = Duration::from_millis(20);
 /// Distance between two looks at whether more of what waits can be written.
 const WRITE_RETRY: Duration = Duration::from_millis(10);
@@ -155,7 +154,8 @@ impl<T> Runner<T> {
             Link::Connecting { dial, .. } | Link::Opening { dial, .. } => dial.began.saturating_add(dial.bound),
             Link::Up { socket, session, .. } => {
                 let retry = if socket.is_behind() { clock::mono() + WRITE_RETRY } else { Duration::MAX };
-                session.deadline().min(self.bulk_at.unwrap_or(Duration::MAX)).min(retry)
+                let look = if self.bulk.is_busy() { clock::mono() + BULK_RETRY } else { Duration::MAX };
+                session.deadline().min(self.bulk_at.unwrap_or(Duration::MAX)).min(retry).min(look)
             }
             Link::Over => return,
         };
@@ -358,20 +358,27 @@ impl<T> Runner<T> {
 
     /// Writes a little bulk, if what was written before is on its way.
     fn send_bulk(&mut self) {
-        let mut written = 0;
-        while written < BULK_UNDER_WAY && self.takes_bulk() && !self.bulk.is_empty() {
-            let Link::Up { socket, session, .. } = &mut self.link else { break };
-            if socket.backlog() >= BULK_UNDER_WAY {
-                self.bulk_at = Some(clock::mono() + BULK_RETRY);
+        let Link::Up { socket, .. } = &self.link else { return };
+        if self.bulk.is_empty() && !self.bulk.is_busy() {
+            return;
+        }
+        let now = clock::mono();
+        let mut allowed = self.bulk.look(now, socket.backlog());
+        let mut written = false;
+        while self.takes_bulk() && !self.bulk.is_empty() {
+            if allowed == 0 {
+                self.bulk_at = Some(now + BULK_RETRY);
                 break;
             }
             let Some(entry) = self.bulk.pop() else { break };
+            let Link::Up { session, .. } = &mut self.link else { break };
             if let Some(text) = session.bulk_frame(entry.topic, entry.args) {
-                written += text.len();
-                self.write(|socket| socket.write(text));
+                allowed = allowed.saturating_sub(text.len());
+                written = true;
+                self.write_text(text);
             }
         }
-        if written > 0 {
+        if written {
             self.write(Socket::flush);
             self.settle(0);
         }
@@ -394,7 +401,7 @@ impl<T> Runner<T> {
                 match output {
                     Output::Send(text) => {
                         written = true;
-                        self.write(|socket| socket.write(text));
+                        self.write_text(text);
                     }
                     Output::Ping => {
                         written = true;
@@ -428,6 +435,11 @@ impl<T> Runner<T> {
                 }
             }
         }
+    }
+
+    fn write_text(&mut self, text: String) {
+        self.bulk.wrote(text.len());
+        self.write(|socket| socket.write(text));
     }
 
     fn write(&mut self, write: impl FnOnce(&mut Socket) -> Result<(), endpoint::Error>) {

@@ -208,7 +208,7 @@ impl Socket {
 
     /// What a further frame would have to wait behind, in bytes.
     pub fn backlog(&self) -> usize {
-        os::socket::unacknowledged(&self.wire.tcp)
+        self.waiting + os::socket::unacknowledged(&self.wire.tcp)
     }
 
     /// Readable when there may be a frame.

@@ -50,7 +50,7 @@ impl Setup {
         let folder = TempDir::new("jobs");
         let (logged, log) = unbounded();
         let source: logs::source::Source = Arc::new(|_, _, _| Err(logs::source::OpenError::NotFound));
-        let publish = |_| logs::Outflow::Free;
+        let publish = |_| logs::Outflow::FREE;
         let hub = logs::spawn("serial", source, publish, logged, |event| event, |_| {}).expect("a thread");
         let settings = Settings {
             docker: self.docker,

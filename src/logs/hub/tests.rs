@@ -405,9 +405,14 @@ fn c2_a_flood_from_three_containers_stays_within_the_shared_budget_and_starves_n
             assert!(desk.hub.containers[app].batch.len() <= batch::BACKLOG);
         }
         desk.pass(Duration::from_millis(100));
+        // The pieces of each flush, put together.
+        let mut flushes = BTreeMap::<String, Vec<String>>::new();
         for output in desk.take() {
             let Output::Publish(Publication { topic, payload, .. }) = output else { continue };
-            let text = payload.as_str().unwrap();
+            flushes.entry(topic).or_default().push(payload.as_str().unwrap().to_owned());
+        }
+        for (topic, pieces) in flushes {
+            let text = pieces.join("\n");
             assert!(text.len() <= batch::FLUSH + 128);
             if topic.ends_with("quiet") {
                 assert!(text.starts_with("still here") && !text.contains("dropped"), "{text}");
@@ -422,16 +427,94 @@ fn c2_a_flood_from_three_containers_stays_within_the_shared_budget_and_starves_n
     assert!(bytes.iter().all(|of| *of > most / 3 * 8 / 10), "even shares: {bytes:?}");
 }
 
-#[test]
-fn a_crowded_sink_halves_the_caps() {
-    let mut desk = Desk::watched();
-    desk.hub.outflow(Outflow::Crowded);
-    let line = "x".repeat(50 * 1024);
-    for _ in 0..20 {
-        desk.line(APP, &line);
+/// What arrived: the lines, and how many the markers account for.
+fn account(published: &[Value]) -> (usize, usize) {
+    let (mut lines, mut dropped) = (0, 0);
+    for line in published.iter().filter_map(Value::as_str).flat_map(|text| text.split('\n')) {
+        match line.strip_prefix("… ").and_then(|rest| rest.strip_suffix(" log line(s) dropped (rate limit)")) {
+            Some(count) => dropped += count.parse::<usize>().unwrap(),
+            None => lines += 1,
+        }
     }
-    assert!(desk.hub.containers[APP].batch.len() <= batch::BACKLOG / 2);
+    (lines, dropped)
+}
+
+#[test]
+fn c2_while_earlier_bulk_waits_nothing_is_flushed_and_nothing_lost_until_the_cap() {
+    let mut desk = Desk::watched();
+    desk.hub.outflow(Outflow { room: 0 });
+    for line in ["a", "b"] {
+        desk.line(APP, line);
+        desk.pass(flush() * 3);
+    }
+    assert_eq!(desk.published(), Vec::<Value>::new());
+    desk.hub.outflow(Outflow { room: 5000 });
     desk.pass(flush());
-    let message = desk.published().remove(0);
-    assert!(message.as_str().unwrap().len() <= batch::FLUSH / 2 + 128);
+    assert_eq!(desk.published(), [json!("a\nb")]);
+    desk.hub.outflow(Outflow { room: 0 });
+    desk.pass(SAVE);
+    assert_eq!(desk.hub.deadline(), None, "no look at the room without a backlog");
+
+    let line = "x".repeat(50 * 1024);
+    for _ in 0..40 {
+        desk.line(APP, &line);
+        assert!(desk.hub.containers[APP].batch.len() <= batch::BACKLOG / 2);
+    }
+    desk.hub.outflow(Outflow { room: 120 * 1024 });
+    desk.pass(flush());
+    assert_eq!(account(&desk.published()), (2, 38));
+}
+
+#[test]
+fn c2_on_a_slow_link_every_line_arrives_or_is_counted_by_a_marker() {
+    let apps = [APP, "prod_7_other"];
+    let mut desk = Desk::watched();
+    desk.subscribe(2, apps[1]);
+    let (mut written, mut published, mut most) = (0, Vec::new(), 0);
+    for tick in 0..200 {
+        // There is room now and then, and more or less of it.
+        desk.hub.outflow(Outflow { room: [0, 4096, 0, 0, 2048, 70_000][tick % 6] });
+        for n in 0..400 {
+            desk.line(apps[n % 2], &format!("{tick} {n} {}", "x".repeat(n)));
+            written += 1;
+        }
+        if tick % 50 == 0 {
+            desk.say("an agent line goes always");
+        }
+        desk.pass(Duration::from_millis(70));
+        let now = desk.published();
+        most = most.max(now.iter().filter_map(Value::as_str).map(str::len).max().unwrap_or(0));
+        published.extend(now);
+    }
+    desk.hub.outflow(Outflow::FREE);
+    desk.pass(flush());
+    published.extend(desk.published());
+    let (lines, dropped) = account(&published);
+    assert!(lines > 1000 && dropped > 10_000, "{lines} {dropped}");
+    assert_eq!(lines + dropped, written);
+    assert!(most <= 16 * 1024, "{most}: control goes between two pieces");
+    assert_eq!(published.iter().filter(|payload| payload.is_object()).count(), 4);
+}
+
+#[test]
+fn c2_an_agent_line_goes_behind_a_little_of_the_backlog_even_without_room() {
+    let mut desk = Desk::watched();
+    desk.hub.outflow(Outflow { room: 0 });
+    for _ in 0..30 {
+        desk.line(APP, &"x".repeat(99));
+    }
+    desk.say("done");
+    let published = desk.published();
+    assert_eq!(account(&published), (20, 10));
+    assert_eq!(published.last(), Some(&agent("done")));
+}
+
+#[test]
+fn the_last_flush_does_not_wait_for_room() {
+    let mut desk = Desk::watched();
+    desk.hub.outflow(Outflow { room: 0 });
+    desk.line(APP, "last words");
+    desk.hub.stop(desk.now);
+    desk.outputs = desk.hub.take_outputs();
+    assert_eq!(desk.published(), [json!("last words")]);
 }

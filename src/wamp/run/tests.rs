@@ -2,6 +2,7 @@
 
 mod frames;
 mod proxies;
+mod slow;
 
 use super::*;
 use crate::clock::Wall;
