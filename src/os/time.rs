@@ -4,17 +4,30 @@
 //! that the clock is a panic, and a board whose clock chip shows nonsense would end at each start; a file's time is one of
 //! 136 years before.
 
-use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::path::Path;
+#[cfg(not(target_pointer_width = "32"))]
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01T00:00:00Z, may be negative, and nanoseconds of the second.
 pub type Time = (i64, u32);
 
 /// The wall clock.
+#[cfg(target_pointer_width = "32")]
 pub fn now() -> Time {
-    let time = clock_gettime(ClockId::Realtime);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     (time.tv_sec, nanos(time.tv_nsec))
+}
+
+/// The wall clock, by the libc: whoever moves a process's clock from outside (a fault test, libfaketime) moves this one too.
+#[cfg(not(target_pointer_width = "32"))]
+#[expect(clippy::disallowed_methods, reason = "clock.rs reads the wall clock here")]
+pub fn now() -> Time {
+    let second = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => (second(after), after.subsec_nanos()),
+        Err(before) => (-second(before.duration()), 0),
+    }
 }
 
 /// When a file was last written to.
