@@ -21,6 +21,7 @@ use crate::thread::Exit;
 use crossbeam_channel::Sender;
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 mod download;
 mod env_files;
@@ -50,8 +51,6 @@ pub struct Settings {
     pub apps_dir: PathBuf,
     /// `-agentDir`.
     pub agent_dir: PathBuf,
-    /// The Engine's data root, if it is known: where apps lie on boards without a partition for them.
-    pub data_root: Option<PathBuf>,
     /// Environment of the device (`production`, `test`, `local`): key of the published versions.
     pub device_env: String,
     /// Base URL of what is published, such as `https://storage.googleapis.com`.
@@ -105,11 +104,13 @@ pub fn spawn_with<T: Send + 'static>(
 ) -> io::Result<Handle> {
     // The load of the first window counts from here.
     let born = CpuSample::read().unwrap_or_default();
+    let data_root = OnceLock::new();
     // Whoever reads the events has gone: then nobody is left to be told.
     let emit = move |event| drop(events.send(wrap(event)));
     let perform = move |task: &pool::Task, accepted: &dyn Fn()| {
         let docker = settings.docker.cancelled_by(&task.cancel);
-        work::Work { settings: &settings, docker, cancel: &task.cancel, accepted, has_gpu, born }.perform(&task.spec)
+        let (cancel, data_root) = (&task.cancel, &data_root);
+        work::Work { settings: &settings, docker, cancel, accepted, has_gpu, born, data_root }.perform(&task.spec)
     };
     Handle::new(perform, emit, on_exit)
 }

@@ -14,6 +14,7 @@ impl Work<'_> {
     pub(super) fn observe(&self, known: &BTreeMap<String, (String, String)>) -> Result<Outcome, Failure> {
         let listed = self.docker.list_containers(Which::All, &Filters::none())?;
         let images = self.docker.list_images(&Filters::none())?;
+        self.learn_data_root();
         let mut containers = Vec::with_capacity(listed.len());
         for summary in &listed {
             let as_known = known.get(summary.name()).is_some_and(|(id, status)| {

@@ -7,6 +7,8 @@ use crate::docker::{self, Docker};
 use crate::domain::job::{JobSpec, Outcome};
 use crate::os::statistics::CpuSample;
 use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How often a container is looked at that is to start or to go.
@@ -26,6 +28,8 @@ pub(super) struct Work<'a> {
     pub(super) has_gpu: fn() -> bool,
     /// Load of the machine when the workers were started.
     pub(super) born: CpuSample,
+    /// The Engine's data root, once a listing has asked for it: where apps lie on boards without a partition for them.
+    pub(super) data_root: &'a OnceLock<PathBuf>,
 }
 
 /// Why a job is not done.

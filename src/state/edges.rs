@@ -187,7 +187,6 @@ impl Edges {
             docker: self.context.docker.clone(),
             apps_dir: options.apps_dir.clone(),
             agent_dir: options.agent_dir.clone(),
-            data_root: None,
             device_env: self.context.environment.clone(),
             update_base: update_base.clone(),
             serial: flock.serial_number.clone(),

@@ -56,7 +56,6 @@ impl Setup {
             docker: self.docker,
             apps_dir: folder.join("apps"),
             agent_dir: folder.join("agent"),
-            data_root: None,
             device_env: "test".to_owned(),
             update_base: self.update_base,
             serial: "serial".to_owned(),

@@ -5,6 +5,7 @@ use crate::util::docker_daemon::Fault;
 use reagent::domain::job::{CpuSample, LiveFiles, Query};
 use reagent::release::VERSION;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -115,6 +116,24 @@ fn addresses_and_statistics_need_no_engine() {
     };
     assert_eq!(stats.as_object().map(|stats| stats.len()), Some(12));
     assert!(stats["cpu_usage"].as_f64() > Some(0.0) && sample.is_some_and(|sample| sample.total > sample.busy));
+}
+
+#[test]
+fn the_apps_lie_on_the_engines_data_root_which_is_asked_for_once() {
+    let daemon = DockerDaemon::start();
+    let jobs = Jobs::with(&daemon);
+    for _ in 0..2 {
+        let observed = jobs.perform(JobSpec::Observe { known: BTreeMap::new() });
+        assert!(matches!(observed, Outcome::Observed(_)), "{observed:?}");
+    }
+    let asked = daemon.requests().iter().filter(|request| request.path == "/info").count();
+    assert_eq!(asked, 1);
+    let Outcome::Statistics { stats, .. } = jobs.perform(JobSpec::Statistics { previous: None }) else {
+        panic!("no statistics")
+    };
+    // The fake Engine's data root is `/`.
+    assert_eq!(stats["docker_apps_total"], stats["storage_total"]);
+    assert_eq!(stats["docker_apps_mounted"], json!(false));
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn info(model: &Model) -> Reply {
         200,
         json!({
             "ID": "FAKE", "Containers": model.containers.len(), "ContainersRunning": running, "Images": model.images.len(),
-            "Driver": "overlay2", "DockerRootDir": "/var/lib/docker", "ServerVersion": "20.10.24", "OSType": "linux",
+            "Driver": "overlay2", "DockerRootDir": "/", "ServerVersion": "20.10.24", "OSType": "linux",
             "OperatingSystem": "Fake", "Architecture": "x86_64", "Runtimes": {"nvidia": {"path": "nvidia-container-runtime"}, "runc": {"path": "runc"}},
         }),
     )
