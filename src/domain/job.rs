@@ -19,7 +19,7 @@ pub type JobId = u64;
 /// delay neither an app nor the status of the device (D1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Pulls.
+    /// Pulls, builds, pushes.
     Transfer,
     /// What is done with apps, all of it short.
     Control,
@@ -62,6 +62,147 @@ impl fmt::Debug for Launch {
             .field("bindings", &self.bindings)
             .finish_non_exhaustive()
     }
+}
+
+/// A registry and who asks there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Host of the registry, as in an image name; with whatever slash the backend put behind it.
+    pub registry: String,
+    /// User: for the platform's registry the token.
+    pub username: Secret,
+    /// Password: for the platform's registry the device's secret.
+    pub password: Secret,
+}
+
+/// A compose project, ready for its commands (4.9). `Debug` shows no value of the environment.
+#[derive(Clone, PartialEq)]
+pub struct Project {
+    /// Normalised name: the label of its containers.
+    pub name: String,
+    /// Whose log shows the output.
+    pub container: String,
+    /// Directory of the app; its name, case kept, is that of the directory of the definition too.
+    pub folder: Folder,
+    /// The definition with name and host ports; the worker adds the directory of the variables, whose path it knows.
+    pub definition: Value,
+    /// Environment, without `DEVICE_LAN_IP`, which the worker adds where it is not set.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Project {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Project")
+            .field("name", &self.name)
+            .field("environment", &self.environment.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is done with a compose project. Whoever finds no compose on the device ends as [`Outcome::ComposeMissing`], but for
+/// what only takes away: that is done by label then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ComposeCommand {
+    /// `pull`, of these services, of all if there are none.
+    Pull {
+        /// Names of services.
+        services: Vec<String>,
+    },
+    /// `build`
+    Build,
+    /// `pull` of what is not built: `--ignore-buildable`.
+    PullRest,
+    /// `push`
+    Push,
+    /// `up --remove-orphans -d`, PROD with `--no-build`, then waits until the project runs, at most 30 s. When it does not,
+    /// the end of its containers' logs is shown and the project is taken down.
+    Up {
+        /// Host ports of the definition: fresh ones are probed before.
+        bindings: Vec<Binding>,
+    },
+    /// `stop`, `rm -f`: volumes stay.
+    TakeDown,
+    /// `down --remove-orphans`: also services that the definition does not have; volumes stay.
+    Down,
+    /// `down -v`, `rm -f`; by label if the definition is unusable.
+    Remove,
+}
+
+impl ComposeCommand {
+    /// Whether it moves images, which takes its time.
+    fn is_transfer(&self) -> bool {
+        matches!(
+            self,
+            ComposeCommand::Pull { .. } | ComposeCommand::Build | ComposeCommand::PullRest | ComposeCommand::Push
+        )
+    }
+}
+
+/// An image to be built from the archive `<build>/<name>.<ext>` (3.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Name of the app, case kept.
+    pub app_name: String,
+    /// Tag of the image.
+    pub image: String,
+    /// Stream id, `build_<key>_<name>`.
+    pub id: String,
+    /// Architecture tag: a `Dockerfile.<arch>` at the root of the archive goes before `Dockerfile`.
+    pub arch: String,
+    /// For base images.
+    pub logins: Vec<Login>,
+    /// Whose log shows the progress.
+    pub container: String,
+}
+
+/// An image that is copied from one registry to another (3.13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rehost {
+    /// Where it is, with tag.
+    pub source: String,
+    /// Where it is to be, with tag.
+    pub target: String,
+    /// Who pulls; `None`: nobody in particular.
+    pub from: Option<Login>,
+    /// Who pushes.
+    pub to: Login,
+    /// Whose log shows the progress.
+    pub container: String,
+}
+
+/// One message of an arriving archive (storage chapter 7.3). The core has checked names and order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// `<AppName>.<ext>`, a plain file name.
+    pub file: String,
+    /// Number of the transfer: names the part file.
+    pub transfer: u64,
+    /// What to do.
+    pub piece: Piece,
+}
+
+/// What an upload message does to its part file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Create it; older part files of this name go.
+    Begin {
+        /// Announced bytes; 0 if unknown.
+        total: u64,
+    },
+    /// Append these bytes.
+    Data {
+        /// In hexadecimal digits.
+        hex: String,
+        /// Where they belong: the file's length before.
+        offset: u64,
+    },
+    /// Sync it and give it its name.
+    End {
+        /// Bytes that it must have.
+        length: u64,
+    },
+    /// Delete it.
+    Discard,
 }
 
 /// The files of an app that change while it runs (4.8).
@@ -159,6 +300,77 @@ pub enum JobSpec {
         /// Reference with tag.
         image: String,
     },
+    /// Removes images, each once; what is not there or in use is success.
+    RemoveImageList {
+        /// References.
+        images: Vec<String>,
+    },
+    /// Runs a command of a compose project.
+    Compose {
+        /// The project.
+        project: Box<Project>,
+        /// Logins before the command, the platform's registry first; none if nothing is asked of a registry.
+        logins: Vec<Login>,
+        /// The command.
+        command: ComposeCommand,
+    },
+    /// Looks at the containers of a compose project as one.
+    LookProject {
+        /// Its normalised name.
+        project: String,
+    },
+    /// Removes containers and networks of a compose project by label; volumes stay.
+    RemoveProject {
+        /// Its normalised name.
+        project: String,
+    },
+    /// Which services lack their image.
+    MissingImages {
+        /// Service to image.
+        images: BTreeMap<String, String>,
+    },
+    /// Builds an image.
+    Build(Box<Build>),
+    /// Unpacks the archive of a DEV compose app into its build directory.
+    Unpack {
+        /// Name of the app, case kept.
+        app_name: String,
+    },
+    /// Gives an image a second name.
+    Tag {
+        /// The image.
+        source: String,
+        /// Its further name, with tag.
+        target: String,
+    },
+    /// Pushes an image; progress goes to the log of `container`.
+    Push {
+        /// Reference with tag.
+        image: String,
+        /// Who pushes.
+        login: Login,
+        /// Whose log shows the progress.
+        container: String,
+    },
+    /// Copies an image from registry to registry.
+    Rehost(Box<Rehost>),
+    /// Stops a container and gives it another name, under which it is kept (decision 30); a kept one of before goes. To find
+    /// no container is success.
+    Keep {
+        /// Its name.
+        container: String,
+        /// The other name.
+        kept: String,
+    },
+    /// Puts a kept container back and starts it: whatever has its name goes.
+    PutBack {
+        /// Its name.
+        container: String,
+        /// Under which it is kept.
+        kept: String,
+    },
+    /// Takes a message of an arriving archive.
+    Upload(Box<Upload>),
     /// Whether there is an image of a repository.
     HasImage {
         /// Image name without tag.
@@ -183,7 +395,14 @@ impl JobSpec {
     /// The lane that it waits in.
     pub fn lane(&self) -> Lane {
         match self {
-            JobSpec::Pull { .. } => Lane::Transfer,
+            JobSpec::Pull { .. }
+            | JobSpec::Build(_)
+            | JobSpec::Unpack { .. }
+            | JobSpec::Push { .. }
+            | JobSpec::Rehost(_) => Lane::Transfer,
+            JobSpec::Compose { command, .. } if command.is_transfer() => Lane::Transfer,
+            // Archives arrive in many small pieces, and the local lane has no other work that lasts.
+            JobSpec::Upload(_) => Lane::Query,
             JobSpec::Statistics { .. }
             | JobSpec::Platform
             | JobSpec::Query(Query::NetworkMetadata | Query::Ipv4Addresses) => Lane::Local,
@@ -198,6 +417,8 @@ impl JobSpec {
             self,
             JobSpec::DeleteFiles(_)
                 | JobSpec::WriteLiveFiles(_)
+                | JobSpec::Unpack { .. }
+                | JobSpec::Upload(_)
                 | JobSpec::Statistics { .. }
                 | JobSpec::Platform
                 | JobSpec::Query(_)
@@ -228,6 +449,21 @@ pub struct Container {
     pub ours: bool,
     /// Compose project that it belongs to.
     pub project: Option<String>,
+    /// Its service in that project.
+    pub service: Option<String>,
+    /// What its HEALTHCHECK says, if it has one.
+    pub health: Option<Health>,
+}
+
+/// What a HEALTHCHECK says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Not decided yet.
+    Starting,
+    /// It is well.
+    Healthy,
+    /// It is not.
+    Unhealthy,
 }
 
 /// Everything that one listing showed.
@@ -237,6 +473,8 @@ pub struct Observation {
     pub containers: Vec<Container>,
     /// Repository tags of all images.
     pub images: Vec<String>,
+    /// Directories of compose definitions, by stage and app name as on disk.
+    pub definitions: Vec<Folder>,
 }
 
 /// How a job ended.
@@ -247,9 +485,13 @@ pub enum Outcome {
     /// [`JobSpec::Observe`]
     Observed(Observation),
     /// [`JobSpec::Look`]: `None` if there is no such container.
-    Looked(Option<Container>),
+    Looked(Option<Box<Container>>),
     /// [`JobSpec::HasImage`]
     HasImage(bool),
+    /// [`JobSpec::MissingImages`]: services whose image is not there, sorted.
+    Missing(Vec<String>),
+    /// [`JobSpec::Compose`]: there is no compose on the device.
+    ComposeMissing,
     /// [`JobSpec::Start`]: the image is not on the device.
     ImageMissing,
     /// [`JobSpec::Start`]: these new ports are bound by somebody else; nothing was created.
@@ -285,6 +527,8 @@ pub struct ContainerEvent {
     pub action: String,
     /// Name of the container.
     pub name: String,
+    /// Compose project that it belongs to.
+    pub project: Option<String>,
 }
 
 /// The app that a job works for, if any: what a log line names.

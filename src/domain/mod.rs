@@ -28,6 +28,7 @@ pub mod message;
 pub mod names;
 pub mod number;
 pub mod observe;
+pub mod order;
 pub mod ports;
 pub mod power;
 pub mod reconcile;

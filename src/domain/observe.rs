@@ -182,7 +182,9 @@ impl State {
         app.look = None;
         let again = std::mem::take(&mut app.look_again);
         match outcome {
-            Outcome::Looked(container) if app.is_idle() && job > app.released => self.judge(id, container),
+            Outcome::Looked(container) if app.is_idle() && job > app.released => {
+                self.judge(id, container.map(|found| *found));
+            }
             Outcome::EngineGone(_) => self.engine_lost(),
             _ => {}
         }

@@ -219,7 +219,11 @@ impl World {
     }
 
     pub fn container_event(&mut self, key: u64, action: &str) {
-        self.inbox.push_back(Event::Container(ContainerEvent { action: action.to_owned(), name: container(key) }));
+        self.inbox.push_back(Event::Container(ContainerEvent {
+            action: action.to_owned(),
+            name: container(key),
+            project: None,
+        }));
     }
 
     /// kill -9 and a new start. The database is what was committed; jobs and session are gone, containers stay.

@@ -23,10 +23,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+mod archive;
+mod build;
+mod compose;
 mod download;
 mod env_files;
 mod folders;
 mod images;
+mod keep;
 mod launch;
 mod live_files;
 mod machine;
@@ -49,6 +53,8 @@ pub struct Settings {
     pub docker: Docker,
     /// `-appsDir`.
     pub apps_dir: PathBuf,
+    /// `-compressedBuildExtension`, without a dot.
+    pub archive_extension: String,
     /// `-agentDir`.
     pub agent_dir: PathBuf,
     /// Environment of the device (`production`, `test`, `local`): key of the published versions.

@@ -35,12 +35,12 @@ impl Work<'_> {
         }
         let tags = images.into_iter().flat_map(|image| image.repo_tags);
         let images = tags.filter(|tag| !tag.contains("<none>")).collect();
-        Ok(Outcome::Observed(Observation { containers, images }))
+        Ok(Outcome::Observed(Observation { containers, images, definitions: Vec::new() }))
     }
 
     /// Inspects the container of exactly this name.
     pub(super) fn look(&self, container: &str) -> Result<Outcome, Failure> {
-        Ok(Outcome::Looked(self.docker.find_container(container)?.map(of_inspection)))
+        Ok(Outcome::Looked(self.docker.find_container(container)?.map(|found| Box::new(of_inspection(found)))))
     }
 }
 
@@ -78,6 +78,8 @@ fn of_inspection(inspected: docker::Container) -> Container {
         bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).collect(),
         ours: is_ours(&inspected.config.labels),
         project: inspected.config.labels.get(PROJECT).cloned(),
+        service: None,
+        health: None,
         id: inspected.id,
     }
 }

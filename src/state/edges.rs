@@ -186,6 +186,7 @@ impl Edges {
         let settings = jobs::Settings {
             docker: self.context.docker.clone(),
             apps_dir: options.apps_dir.clone(),
+            archive_extension: options.compressed_build_extension.clone(),
             agent_dir: options.agent_dir.clone(),
             device_env: self.context.environment.clone(),
             update_base: update_base.clone(),

@@ -85,7 +85,8 @@ pub fn of_docker(event: docker::events::Event) -> Event {
         }
         docker::events::Event::Down { reason } => Event::EngineDown { reason: reason.to_string() },
         docker::events::Event::Container(event) => {
-            Event::Container(ContainerEvent { action: event.action, name: event.name })
+            let project = event.attributes.get("com.docker.compose.project").cloned();
+            Event::Container(ContainerEvent { action: event.action, name: event.name, project })
         }
     }
 }

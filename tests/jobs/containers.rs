@@ -94,7 +94,7 @@ fn a_listing_inspects_only_the_agents_own_containers_that_changed() {
     assert!(!app.started_at.is_empty());
     assert_eq!((first["foreign"].project.as_deref(), first["foreign"].ours), (Some("stack"), false));
     let looked = jobs.perform(JobSpec::Look { container: NAME.to_owned() });
-    assert_eq!(looked, Outcome::Looked(Some(app.clone())));
+    assert_eq!(looked, Outcome::Looked(Some(Box::new(app.clone()))));
     let asked: Vec<String> = daemon.requests()[before..].iter().map(|asked| asked.path.clone()).collect();
     assert!(!asked.iter().any(|path| path.contains(&first["foreign"].id)), "{asked:?}");
     let known = first.values().map(|seen| (seen.name.clone(), (seen.id.clone(), seen.status.clone()))).collect();

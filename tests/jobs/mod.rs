@@ -55,6 +55,7 @@ impl Setup {
         let settings = Settings {
             docker: self.docker,
             apps_dir: folder.join("apps"),
+            archive_extension: "tgz".to_owned(),
             agent_dir: folder.join("agent"),
             device_env: "test".to_owned(),
             update_base: self.update_base,

@@ -54,6 +54,7 @@ fn s6_only_containers_of_the_agent_without_an_app_are_orphans() {
             container("z-1", false, Some("x")),
         ],
         images: Vec::new(),
+        definitions: Vec::new(),
     };
     let known = BTreeSet::from([("prod_6_app".to_owned(), "prod_6_app_compose".to_owned())]);
     let found: Vec<String> = orphans(&observation, &known).into_iter().map(|container| container.name).collect();

@@ -84,8 +84,9 @@ impl Engine {
             JobSpec::Observe { .. } => Outcome::Observed(Observation {
                 containers: self.containers.values().cloned().collect(),
                 images: self.images.iter().cloned().collect(),
+                definitions: Vec::new(),
             }),
-            JobSpec::Look { container } => Outcome::Looked(self.containers.get(container).cloned()),
+            JobSpec::Look { container } => Outcome::Looked(self.containers.get(container).cloned().map(Box::new)),
             JobSpec::Pull { image, .. } if self.missing.contains(image) => Outcome::Failed("not found".to_owned()),
             JobSpec::Pull { image, .. } => {
                 self.images.insert(image.clone());
@@ -118,6 +119,7 @@ impl Engine {
             JobSpec::Statistics { .. } => Outcome::Statistics { stats: json!({"cpu_usage": 1.0}), sample: None },
             JobSpec::Platform => Outcome::Platform { os: "linux".to_owned() },
             JobSpec::Query(_) => Outcome::Answer(vec![json!("answer")]),
+            other => panic!("the model engine cannot do {other:?}"),
         }
     }
 
@@ -154,11 +156,11 @@ impl Engine {
         };
         self.containers.insert(name.clone(), container);
         self.folders.insert(launch.folder.name.clone());
-        self.events.push(ContainerEvent { action: "start".to_owned(), name: name.clone() });
+        self.events.push(ContainerEvent { action: "start".to_owned(), name: name.clone(), project: None });
         if self.short_lived > 0 {
             self.short_lived -= 1;
             self.exit(&name, 1);
-            self.events.push(ContainerEvent { action: "die".to_owned(), name });
+            self.events.push(ContainerEvent { action: "die".to_owned(), name, project: None });
         }
         Outcome::Done
     }
