@@ -314,6 +314,8 @@ pub enum JobSpec {
         /// The command.
         command: ComposeCommand,
     },
+    /// Looks for a compose on the device: [`Outcome::Done`] or [`Outcome::ComposeMissing`].
+    FindCompose,
     /// Looks at the containers of a compose project as one.
     LookProject {
         /// Its normalised name.
@@ -490,7 +492,7 @@ pub enum Outcome {
     HasImage(bool),
     /// [`JobSpec::MissingImages`]: services whose image is not there, sorted.
     Missing(Vec<String>),
-    /// [`JobSpec::Compose`]: there is no compose on the device.
+    /// [`JobSpec::Compose`], [`JobSpec::FindCompose`]: there is no compose on the device.
     ComposeMissing,
     /// [`JobSpec::Start`]: the image is not on the device.
     ImageMissing,

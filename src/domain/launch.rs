@@ -1,17 +1,17 @@
 //! What an action needs from the app's request: its container, host ports, port reports, the registry token, and the files
 //! that change while an app runs.
 
-use super::app::AppKey;
+use super::app::{AppKey, Stage};
 use super::credential;
 use super::environment;
 use super::job::{Folder, JobSpec, Launch, LiveFiles};
 use super::message::{CallFailure, Level};
 use super::names::{self, Names};
+use super::plan::Step;
 use super::ports::{Binding, PortKey, PortRule, names_port};
 use super::reconcile::Retry;
-use super::slot::{Slot, Wait};
+use super::slot::{App, Slot, Wait};
 use super::timers::Timer;
-use super::transition::Step;
 use super::{Call, State, backoff};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -29,16 +29,10 @@ impl State {
         let credential = self.credential(id);
         let app = self.apps.get_mut(&id).ok_or("the app is unknown")?;
         let request = app.request.clone().ok_or("nothing is wanted of the app")?;
-        if app.version.is_empty() {
-            app.version.clone_from(&request.newest_version);
-        }
-        if app.version.is_empty() {
-            return Err("the backend named no version to run".to_owned());
-        }
+        let image = image_of(app, names)?;
         if !names::is_path_part(&app.name) {
             return Err(format!("the app name {:?} cannot be the name of a directory", app.name));
         }
-        let image = names.tagged(&app.version);
         if let Slot::Busy(run) = &mut app.slot {
             run.bindings.clone_from(&bindings);
         }
@@ -126,7 +120,7 @@ impl State {
     /// Brings the port rules in line with what is published, and tells the backend if that changed them (4.4).
     pub(super) fn sync_ports(&mut self, id: AppKey) {
         let Some(request) = self.apps.get(&id).and_then(|app| app.request.as_ref()) else { return };
-        if id.stage == super::app::Stage::Dev || request.ports.is_empty() {
+        if id.stage == Stage::Dev || request.ports.is_empty() {
             return;
         }
         let mut rules = match PortRule::list(&request.ports) {
@@ -239,5 +233,35 @@ impl State {
             self.status.token = token;
         }
         self.advance(id);
+    }
+}
+
+/// The image of an app's container: DEV has one alone; a new release that is on trial, else the installed one.
+fn image_of(app: &mut App, names: &Names) -> Result<String, String> {
+    if app.id.stage == Stage::Dev {
+        return Ok(names.image.clone());
+    }
+    let version = match &app.slot {
+        Slot::Busy(run) if run.trial => run.newest.clone(),
+        _ => {
+            app.version = app.version_that_runs();
+            app.version.clone()
+        }
+    };
+    if version.is_empty() { Err("the backend named no version to run".to_owned()) } else { Ok(names.tagged(&version)) }
+}
+
+/// Which release of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// The installed one.
+    Installed,
+    /// The one to come.
+    Newest,
+}
+
+impl State {
+    pub(super) fn project(&mut self, _: AppKey, _: Release) -> Result<(super::job::Project, Vec<Binding>), String> {
+        Err("not yet".to_owned())
     }
 }

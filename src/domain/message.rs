@@ -179,8 +179,10 @@ pub enum LogEvent {
 pub enum LogCommand {
     /// The container runs: attach.
     Follow {
-        /// The container.
+        /// The container; the log of a compose project has the name that its app's only container would have.
         container: String,
+        /// The compose project whose containers are followed.
+        project: Option<String>,
     },
     /// It is gone.
     Unfollow {
@@ -275,6 +277,13 @@ pub enum Record {
         requested: super::app::AppState,
         /// Stamp.
         at: Wall,
+    },
+    /// Which version of an app did not prove itself (decision 30).
+    Refused {
+        /// The app.
+        app: AppKey,
+        /// The version; `None`: it may be tried again.
+        version: Option<String>,
     },
     /// An app is forgotten.
     Delete {

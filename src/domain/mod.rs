@@ -5,7 +5,7 @@
 //! database) and what is *observed* (its container) and find the next step from that: a lost message, a restart or a
 //! reconnect needs no code of its own, the comparison simply runs again.
 //!
-//! Where to read on: [`transition`] is the table, [`accept`] takes requests, [`reconcile`] walks plans, [`crash`] tries again,
+//! Where to read on: [`transition`] is the table, [`plan`] what its actions do, [`accept`] takes requests, [`reconcile`] decides, [`walk`] goes through plans, [`crash`] tries again,
 //! [`observe`] judges containers, [`report`] tells the backend, [`connect`] is the sequence after joining, [`sync`] takes the
 //! backend's list.
 //!
@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod app;
 pub mod backoff;
+pub mod compose;
 pub mod config;
 pub mod connect;
 pub mod crash;
@@ -29,6 +30,7 @@ pub mod names;
 pub mod number;
 pub mod observe;
 pub mod order;
+pub mod plan;
 pub mod ports;
 pub mod power;
 pub mod reconcile;
@@ -38,6 +40,7 @@ pub mod slot;
 pub mod sync;
 pub mod timers;
 pub mod transition;
+pub mod walk;
 
 #[cfg(test)]
 mod testing;
@@ -143,6 +146,8 @@ pub struct Recorded {
     pub apps: Vec<RecordedApp>,
     /// Reports that were not delivered: number, app, payload.
     pub outbox: Vec<(u64, AppKey, serde_json::Value)>,
+    /// Versions that did not prove themselves (decision 30).
+    pub refused: Vec<(AppKey, String)>,
     /// A backend's list was taken at least once since the database was created or recovered.
     pub synced: bool,
 }
@@ -341,6 +346,7 @@ impl State {
             Timer::Drive(app) => self.drive(app, slot::Why::Verify),
             Timer::Report(app) => self.send_report(app),
             Timer::Token(app) => self.ask_for_token(app),
+            Timer::Prove(app) => self.prove(app),
             Timer::Power => self.end(),
             Timer::Exit => self.exit(),
             Timer::Trim => {
@@ -354,8 +360,9 @@ impl State {
         match event {
             LogEvent::Lookup { container } => self.look_up_listeners(container),
             LogEvent::Wanted { container } => {
-                if self.apps.values().any(|app| app.container == container && app.runs()) {
-                    self.logs(LogCommand::Follow { container });
+                let wanted = self.apps.values().find(|app| app.container == container && app.runs());
+                if let Some(id) = wanted.map(|app| app.id) {
+                    self.follow(id);
                 }
             }
             LogEvent::History { token, container, lines, only_agent } => {
@@ -389,9 +396,7 @@ impl State {
     pub fn log_commands_for_a_new_hub(&self) -> Vec<LogCommand> {
         let session = LogCommand::Session { up: self.generation().is_some() };
         let running = self.apps.values().filter(|app| app.runs());
-        std::iter::once(session)
-            .chain(running.map(|app| LogCommand::Follow { container: app.container.clone() }))
-            .collect()
+        std::iter::once(session).chain(running.map(App::follow)).collect()
     }
 
     // What the rules use to act.

@@ -22,7 +22,7 @@ impl Names {
         Names {
             container: container(id, name),
             image: format!("{registry}{repository}{stage}_{arch}_{key}_{name}").to_lowercase(),
-            publish: format!("pub_{key}_{name}").to_lowercase(),
+            publish: publish_log(id, name),
             project: project(id, name),
         }
     }
@@ -36,6 +36,16 @@ impl Names {
 /// `<stage>_<key>_<name>` in lower case.
 pub fn container(id: AppKey, name: &str) -> String {
     format!("{}_{}_{name}", id.stage.text(), id.key).to_lowercase()
+}
+
+/// `pub_<key>_<name>` in lower case: the log of a release build.
+pub fn publish_log(id: AppKey, name: &str) -> String {
+    format!("pub_{}_{name}", id.key).to_lowercase()
+}
+
+/// Under which name the container of the release before is kept while a new one proves itself (decision 30).
+pub fn kept(id: AppKey) -> String {
+    format!("kept-{}-{}", id.key, id.stage.lower())
 }
 
 /// The compose project of an app, normalised.
@@ -74,6 +84,21 @@ pub fn parse_container(text: &str) -> Option<Parsed> {
         _ => None,
     };
     Some(Parsed { stage, key: super::number::digits(key)?, name: name.to_owned() })
+}
+
+/// The registry of an image: the text before the first slash if it names a host, else `docker.io` (1.8).
+pub fn registry_host(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
+/// Reads the name of a kept container.
+pub fn parse_kept(text: &str) -> Option<AppKey> {
+    let (key, stage) = text.strip_prefix("kept-")?.rsplit_once('-')?;
+    let stage = [Stage::Dev, Stage::Prod].into_iter().find(|known| known.lower() == stage)?;
+    Some(AppKey { key: super::number::digits(key)?, stage })
 }
 
 /// Reads a project name of the agent: everything between the second `_` and the suffix `_compose` is the name.

@@ -197,6 +197,20 @@ impl Ports {
         self.used = self.held.values().copied().collect();
     }
 
+    /// Gives `key` the port that it had before, in place of the one that it has: true if nobody else holds it.
+    pub fn take_back(&mut self, key: PortKey, port: u16) -> bool {
+        if self.get(key) == Some(port) {
+            return true;
+        }
+        if self.used.contains(&port) {
+            return false;
+        }
+        if let Some(held) = self.held.insert(key, port) {
+            self.used.remove(&held);
+        }
+        self.used.insert(port)
+    }
+
     /// Drops an assignment that cannot be bound: somebody else is there. `port` is passed over from now on.
     pub fn give_up(&mut self, key: PortKey, port: u16) {
         if let Some(held) = self.held.remove(&key) {

@@ -218,6 +218,13 @@ impl World {
         self.container_event(key, "die");
     }
 
+    /// Something happens to a container of the project of an app.
+    pub fn project_event(&mut self, key: u64, name: &str, action: &str) {
+        let project = Some(super::names::project(prod(key), "Demo"));
+        let (action, name) = (action.to_owned(), name.to_owned());
+        self.inbox.push_back(Event::Container(ContainerEvent { action, name, project }));
+    }
+
     pub fn container_event(&mut self, key: u64, action: &str) {
         self.inbox.push_back(Event::Container(ContainerEvent {
             action: action.to_owned(),
@@ -359,7 +366,7 @@ impl World {
                 if let Some(name) = engine::name(&spec) {
                     self.trace.push(name);
                 }
-                if matches!(&spec, JobSpec::Pull { .. }) && self.engine.accepts(&spec) {
+                if self.engine.accepts(&spec) {
                     self.inbox.push_back(Event::JobAccepted { job });
                 }
                 self.jobs.insert(job, spec);

@@ -1,6 +1,8 @@
 //! The core against the world of [`super::testing`], by topic.
 
 mod actions;
+mod compose;
+mod development;
 mod engine;
 mod kills;
 mod lists;

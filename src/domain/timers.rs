@@ -25,6 +25,8 @@ pub enum Timer {
     Report(AppKey),
     /// The registry token is asked for again.
     Token(AppKey),
+    /// A new release is looked at again.
+    Prove(AppKey),
     /// Old history rows are trimmed.
     Trim,
     /// A reboot, a power-off or a restart that was asked for.

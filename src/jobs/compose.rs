@@ -16,6 +16,11 @@ impl Work<'_> {
         Err(Failure::Text("not built yet".to_owned()))
     }
 
+    /// Looks for a compose on the device.
+    pub(super) fn find_compose(&self) -> Result<Outcome, Failure> {
+        Err(Failure::Text("not built yet".to_owned()))
+    }
+
     /// Looks at the containers of a project as one.
     pub(super) fn look_project(&self, project: &str) -> Result<Outcome, Failure> {
         Err(Failure::Text("not built yet".to_owned()))

@@ -82,6 +82,7 @@ impl Work<'_> {
             JobSpec::RemoveImage { image } => done(self.remove_image(image)),
             JobSpec::RemoveImageList { images } => done(self.remove_image_list(images)),
             JobSpec::Compose { project, logins, command } => self.compose(project, logins, command),
+            JobSpec::FindCompose => self.find_compose(),
             JobSpec::LookProject { project } => self.look_project(project),
             JobSpec::RemoveProject { project } => done(self.remove_project(project)),
             JobSpec::MissingImages { images } => self.missing_images(images).map(Outcome::Missing),

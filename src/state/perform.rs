@@ -77,7 +77,7 @@ fn of_level(level: Level) -> log::Level {
 
 fn of_log_command(command: LogCommand) -> logs::Command {
     match command {
-        LogCommand::Follow { container } => logs::Command::Follow { container },
+        LogCommand::Follow { container, .. } => logs::Command::Follow { container },
         LogCommand::Unfollow { container } => logs::Command::Unfollow { container },
         LogCommand::Forget { container } => logs::Command::Forget { container },
         LogCommand::Say { container, text } => logs::Command::Say { container, text },

@@ -129,7 +129,7 @@ fn check(world: &World) -> Result<(), String> {
         let waits = match &app.slot {
             Slot::Busy(run) => match run.waits {
                 Some(Wait::Job(job, _)) => vec![job],
-                Some(Wait::Token(_)) => vec![],
+                Some(Wait::Token(_) | Wait::Proof) => vec![],
                 None => return Err(format!("{id} is busy and waits for nothing: {run:?}")),
             },
             Slot::Idle => vec![],
@@ -224,7 +224,8 @@ fn heal(world: &mut World) -> Result<(), String> {
             ));
         }
         let newest = wanted["newest_version"].as_str().unwrap_or_default();
-        let updates = wanted["request_update"] == json!(true) && recorded.is_some();
+        let refused = world.state.apps.get(id).and_then(|app| app.refused.as_deref()) == Some(newest);
+        let updates = wanted["request_update"] == json!(true) && recorded.is_some() && !refused;
         if updates && recorded.is_some_and(|row| row.version != newest) {
             return Err(format!("{id}: {recorded:?} where {newest} is wanted"));
         }
