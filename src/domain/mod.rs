@@ -14,12 +14,14 @@
 pub mod accept;
 pub mod app;
 pub mod backoff;
+pub mod compose;
 pub mod config;
 pub mod connect;
 pub mod crash;
 pub mod credential;
 pub mod environment;
 pub mod heartbeat;
+pub mod host_ports;
 pub mod invoke;
 pub mod job;
 pub mod launch;

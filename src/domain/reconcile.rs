@@ -196,8 +196,8 @@ impl State {
             (Step::Start, Outcome::ImageMissing) => {
                 self.fail(id, "the image that was pulled is not there", Retry::Later);
             }
-            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken),
-            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text),
+            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken, &[Step::Start]),
+            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text, &[Step::Start]),
             (Step::Start, Outcome::Failed(error)) => {
                 let text = lines::start_failed(&app.name, &error);
                 let container = app.container.clone();
