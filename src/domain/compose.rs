@@ -240,6 +240,26 @@ pub fn mount_environment(definition: &mut Value, env_dir: &str) {
     }
 }
 
+/// Makes a definition one that compose 1.29 takes. It knows no project name (that is an argument there) and not every long
+/// port entry, and where compose 2 ignores `ports`, in the network of the machine, it fails.
+pub fn for_version_1(definition: &mut Value) {
+    let Some(definition) = definition.as_object_mut() else { return };
+    definition.remove("name");
+    let services = definition.get_mut("services").and_then(Value::as_object_mut);
+    for service in services.into_iter().flat_map(Map::values_mut) {
+        let on_host = uses_host_network(service);
+        let Some(ports) = service.get_mut("ports").and_then(Value::as_array_mut) else { continue };
+        if on_host {
+            ports.clear();
+        }
+        for port in ports {
+            if let Some(short) = PortEntry::shortened(port) {
+                *port = short;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "compose/tests.rs"]
 mod tests;

@@ -104,8 +104,25 @@ impl PortEntry {
             map.insert("host_ip".to_owned(), json!("0.0.0.0"));
             return Value::Object(map);
         }
+        json!(self.text("0.0.0.0", host_port))
+    }
+
+    /// The entry in the short form, with this host side; 0: any port.
+    fn text(&self, host_ip: &str, host_port: u16) -> String {
+        let host = match (host_ip, host_port) {
+            ("", 0) => String::new(),
+            ("", port) => format!("{port}:"),
+            (ip, 0) => format!("{ip}::"),
+            (ip, port) => format!("{ip}:{port}:"),
+        };
         let suffix = if self.protocol == Protocol::Udp { "/udp" } else { "" };
-        json!(format!("0.0.0.0:{host_port}:{}{suffix}", self.container_port))
+        format!("{host}{}{suffix}", self.container_port)
+    }
+
+    /// A long entry in the short form: compose 1.29 knows neither `host_ip` nor a port that is a text.
+    pub fn shortened(value: &Value) -> Option<Value> {
+        let entry = PortEntry::read("", 0, value, false);
+        (value.is_object() && entry.rewritable).then(|| json!(entry.text(&entry.host_ip, entry.host_port)))
     }
 }
 

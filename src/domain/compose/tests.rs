@@ -177,6 +177,27 @@ fn of_two_entries_for_one_declared_port_the_first_is_managed() {
 }
 
 #[test]
+fn compose_1_is_given_what_it_knows() {
+    let mut definition = json!({"name": "p", "services": {
+        "web": {"ports": [
+            "8080:80", {"target": 82, "published": "41237", "host_ip": "0.0.0.0"}, {"target": 53, "published": 53, "protocol": "udp"},
+            {"target": 84, "host_ip": "127.0.0.1"}, {"target": 85}, {"target": 86, "published": "1-2"},
+        ]},
+        "host": {"network_mode": "host", "ports": ["80:80"]}, "none": {},
+    }});
+    for_version_1(&mut definition);
+    assert_eq!(
+        definition,
+        json!({"services": {
+            "web": {"ports": [
+                "8080:80", "0.0.0.0:41237:82", "53:53/udp", "127.0.0.1::84", "85", {"target": 86, "published": "1-2"},
+            ]},
+            "host": {"network_mode": "host", "ports": []}, "none": {},
+        }})
+    );
+}
+
+#[test]
 fn x1_a_service_cannot_hide_the_credential() {
     let authored = json!({"services": {
         "web": {"environment": {"APP_AUTH_ID": "impostor", "MINE": "1"}},
