@@ -71,6 +71,12 @@ pub fn not_proven(name: &str, version: &str, reason: &str) -> String {
     format!("{name} {version} did not prove itself: {reason}. The release before is put back")
 }
 
+/// M-PORT; `service` is empty for a plain app.
+pub fn port_elsewhere(service: &str, declared: u16, host_port: u16) -> String {
+    let of = if service.is_empty() { String::new() } else { format!(" of service {service}") };
+    format!("Port {declared}{of} is taken by another app; it is reachable on host port {host_port} instead")
+}
+
 /// M-EXIT
 pub fn exited(name: &str, stage: &str, code: i64, out_of_memory: bool) -> String {
     let reason = if out_of_memory { ", it ran out of memory" } else { "" };
@@ -79,6 +85,9 @@ pub fn exited(name: &str, stage: &str, code: i64, out_of_memory: bool) -> String
 
 /// Why a container is not running.
 pub fn ended(container: &Container) -> String {
+    if !container.error.is_empty() {
+        return container.error.clone();
+    }
     let memory = if container.out_of_memory { ", for lack of memory" } else { "" };
     format!("it ended with exit code {}{memory}", container.exit_code)
 }

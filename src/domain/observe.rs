@@ -14,7 +14,6 @@ use super::launch::Release;
 use super::lines;
 use super::message::{Level, LogCommand};
 use super::plan::Kind;
-use super::ports::PortKey;
 use super::slot::App;
 use super::timers::Timer;
 use super::transition::Action;
@@ -264,13 +263,17 @@ impl State {
 
     /// Corrects a recorded state after a start of the agent, an outage of the engine, or at a connect (5.4, S7).
     fn correct(&mut self, id: AppKey, found: Option<Container>, seen: &Observation, reporting: bool) {
+        if let Some(container) = &found {
+            self.ports_seen(id, container);
+        }
         let Some(app) = self.apps.get(&id) else { return };
         let status = found.as_ref().map(|container| container.status.as_str());
         let corrected = match app.kind() {
             Kind::Compose if status.is_none() => {
                 let has_files = seen.definitions.iter().any(|known| known.stage == id.stage && known.name == app.name);
                 let images = compose::images(app.definition(Release::Installed));
-                corrected_project(app.state, has_files, compose::missing(&images, &seen.images).is_empty())
+                let has_images = images.is_ok_and(|images| compose::missing(&images, &seen.images).is_empty());
+                corrected_project(app.state, has_files, has_images)
             }
             _ => {
                 let repository = self.names(id, &app.name).image;
@@ -283,14 +286,6 @@ impl State {
             state if state.is_gone() && app.wanted.is_gone() && found.is_some() => AppState::Present,
             state => state,
         };
-        for (port, protocol, host) in found.iter().flat_map(|container| &container.bindings) {
-            let key = PortKey { app: id, protocol: *protocol, port: *port };
-            if status == Some("running") {
-                self.ports.found(key, *host);
-            } else {
-                self.ports.claim(key, *host);
-            }
-        }
         app.seen = found;
         let was = app.state;
         if state == AppState::Running {

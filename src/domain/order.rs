@@ -85,15 +85,16 @@ impl State {
             Step::Prove => return Ok(Some(JobSpec::LookProject { project })),
             Step::Disband => return Ok(Some(JobSpec::RemoveProject { project })),
             Step::NeedImages { .. } => {
-                let mut images = compose::images(definition);
+                let mut images = compose::images(definition)?;
                 if id.stage == Stage::Dev {
-                    let built = compose::built(definition);
+                    let built = compose::built(definition)?;
                     images.retain(|service, _| !built.contains(service));
                 }
                 return Ok(Some(JobSpec::MissingImages { images }));
             }
             Step::RemoveImages => {
-                let images = compose::images(definition).into_values().collect();
+                // What cannot be read names no image.
+                let images = compose::images(definition).unwrap_or_default().into_values().collect();
                 return Ok(Some(JobSpec::RemoveImageList { images }));
             }
             Step::Unpack => return Ok(Some(JobSpec::Unpack { app_name: app.name.clone() })),
@@ -115,15 +116,8 @@ impl State {
             Step::Push => (ComposeCommand::Push, Release::Installed, logins),
             Step::Start => {
                 let release = if run.trial { Release::Newest } else { Release::Installed };
-                let (project, bindings) = self.project(id, release)?;
-                if let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) {
-                    run.bindings.clone_from(&bindings);
-                }
-                return Ok(Some(JobSpec::Compose {
-                    project: Box::new(project),
-                    logins: Vec::new(),
-                    command: ComposeCommand::Up { bindings },
-                }));
+                let (project, command) = self.up(id, release)?;
+                return Ok(Some(JobSpec::Compose { project: Box::new(project), logins: Vec::new(), command }));
             }
             Step::Stop => (ComposeCommand::TakeDown, Release::Installed, Vec::new()),
             Step::Down | Step::Keep => (ComposeCommand::Down, Release::Installed, Vec::new()),

@@ -109,6 +109,7 @@ pub(super) fn device() -> Device {
         repository: "apps/".to_owned(),
         arch: "amd64".to_owned(),
         version: "0.30.0".to_owned(),
+        probation: secs(30),
         ..Device::default()
     }
 }

@@ -9,6 +9,7 @@ mod lists;
 mod ports;
 mod power;
 mod procedures;
+mod projects;
 mod reporting;
 mod requests;
 mod restarts;

@@ -15,8 +15,6 @@ use super::{Job, State};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long a new release has to run (decision 30).
-const PROBATION: Duration = Duration::from_secs(30);
 /// How long it may take to be healthy, if it has a HEALTHCHECK.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(120);
 /// How often it is looked at meanwhile; mostly an event comes first.
@@ -107,9 +105,7 @@ impl State {
     fn takes_ports_back(&mut self, id: AppKey) -> bool {
         let seen = self.apps.get(&id).and_then(|app| app.seen.as_ref());
         let bindings = seen.map(|container| container.bindings.clone()).unwrap_or_default();
-        bindings
-            .into_iter()
-            .all(|(port, protocol, host)| self.ports.take_back(PortKey { app: id, protocol, port }, host))
+        bindings.iter().all(|it| self.ports.take_back(&PortKey::plain(id, it.protocol, it.port), it.host_port))
     }
 
     pub(super) fn wait_for(&mut self, id: AppKey, wait: Wait) {
@@ -125,6 +121,9 @@ impl State {
         let Some(Wait::Job(_, step)) = run.waits.take() else { return };
         if let Some(cancel) = run.cancel.take() {
             return self.follow_cancel(id, cancel);
+        }
+        if step == Step::Start && outcome == Outcome::Done {
+            self.ports.prove(id);
         }
         match (step, outcome) {
             (_, Outcome::Cancelled) => self.end_cancelled(id),
@@ -145,8 +144,8 @@ impl State {
                 self.advance(id);
             }
             (Step::Start, Outcome::ImageMissing) => self.fail_step(id, step, "the image that was pulled is not there"),
-            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken),
-            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text),
+            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken, &[Step::Start]),
+            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text, &[Step::Start]),
             (Step::NeedImage, Outcome::HasImage(false)) => {
                 insert(&mut run.steps, plan::PULL);
                 self.advance(id);
@@ -226,17 +225,22 @@ impl State {
 
     /// What was seen of a new release on trial: it is over, well or badly, or goes on (decision 30).
     fn judge_trial(&mut self, id: AppKey, found: Option<&Container>) {
-        let now = self.now.mono;
+        let (now, probation) = (self.now.mono, self.device.probation);
         let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
         let since = *run.trial_since.get_or_insert(now);
         let Some(container) = found.filter(|container| container.status == "running") else {
             let reason = found.map_or("its container is gone".to_owned(), lines::ended);
             return self.roll_back(id, &reason);
         };
+        // A project goes on running when one of its services fails.
+        if container.exit_code > 0 {
+            let reason = lines::ended(container);
+            return self.roll_back(id, &reason);
+        }
         let ran = now.saturating_sub(since);
         let left = match container.health {
             Some(Health::Healthy) => None,
-            None => PROBATION.checked_sub(ran).filter(|left| !left.is_zero()),
+            None => probation.checked_sub(ran).filter(|left| !left.is_zero()),
             Some(_) if ran >= HEALTHY_WITHIN => {
                 let text = format!("it was not healthy within {}", lines::span(HEALTHY_WITHIN));
                 return self.roll_back(id, &text);

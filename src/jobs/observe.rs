@@ -4,10 +4,11 @@ use super::work::{Failure, Work};
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
 use crate::domain::job::{Container, Observation, Outcome};
 use crate::domain::names;
-use crate::domain::ports::Protocol;
+use crate::domain::ports::{Protocol, Published};
 use std::collections::BTreeMap;
 
 const PROJECT: &str = "com.docker.compose.project";
+const SERVICE: &str = "com.docker.compose.service";
 
 impl Work<'_> {
     /// Lists everything, and inspects those of the agent's containers that are not as in `known` (name to id and status).
@@ -68,6 +69,11 @@ fn of_summary(summary: &ContainerSummary) -> Container {
 /// What an inspection tells.
 fn of_inspection(inspected: docker::Container) -> Container {
     let bindings = inspected.host_config.port_bindings.iter();
+    let service = inspected.config.labels.get(SERVICE).cloned();
+    let published = |(port, protocol, host_port)| {
+        let service = service.clone().unwrap_or_default();
+        Published { service, port, protocol, host_port }
+    };
     Container {
         name: inspected.name().to_owned(),
         status: inspected.state.status,
@@ -75,10 +81,11 @@ fn of_inspection(inspected: docker::Container) -> Container {
         out_of_memory: inspected.state.oom_killed,
         error: inspected.state.error,
         started_at: inspected.state.started_at,
-        bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).collect(),
+        bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).map(published).collect(),
+        host_network: inspected.host_config.network_mode == "host",
         ours: is_ours(&inspected.config.labels),
         project: inspected.config.labels.get(PROJECT).cloned(),
-        service: None,
+        service,
         health: None,
         id: inspected.id,
     }

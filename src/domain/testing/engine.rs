@@ -2,7 +2,7 @@
 
 use crate::domain::compose;
 use crate::domain::job::{ComposeCommand, Container, ContainerEvent, JobSpec, Observation, Outcome, Project};
-use crate::domain::ports::{Binding, Protocol};
+use crate::domain::ports::{Binding, Published};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -149,7 +149,7 @@ impl Engine {
             JobSpec::Platform => Outcome::Platform { os: "linux".to_owned() },
             JobSpec::Query(_) => Outcome::Answer(vec![json!("answer")]),
             JobSpec::RemoveImageList { images } => {
-                images.iter().for_each(|image| drop(self.images.remove(image)));
+                self.images.retain(|image| !images.contains(image));
                 Outcome::Done
             }
             JobSpec::FindCompose => self.with_compose(|_| Outcome::Done),
@@ -188,16 +188,8 @@ impl Engine {
                 let Some(mut old) = self.containers.remove(kept) else {
                     return Outcome::Failed("nothing was kept".to_owned());
                 };
-                let busy: Vec<Binding> = old
-                    .bindings
-                    .iter()
-                    .map(|(port, protocol, host)| Binding {
-                        port: *port,
-                        protocol: *protocol,
-                        host_port: *host,
-                        fresh: false,
-                    })
-                    .collect();
+                let busy: Vec<Binding> =
+                    old.bindings.iter().map(|it| Binding::plain(it.port, it.protocol, it.host_port)).collect();
                 if self.clash(&busy, |other| other.name == *container).is_some() {
                     return Outcome::Failed("port is already allocated".to_owned());
                 }
@@ -219,7 +211,7 @@ impl Engine {
     }
 
     fn compose(&mut self, project: &Project, command: &ComposeCommand) -> Outcome {
-        let images = compose::images(&project.definition);
+        let images = compose::images(&project.definition).unwrap_or_default();
         match command {
             ComposeCommand::Pull { services } => self.with_compose(|engine| {
                 let wanted = images.into_iter().filter(|(name, _)| services.is_empty() || services.contains(name));
@@ -263,6 +255,7 @@ impl Engine {
                 started_at: format!("t{}", self.runs),
                 project: Some(project.name.clone()),
                 service: Some(service.clone()),
+                bindings: bindings.iter().filter(|binding| binding.service == *service).map(published).collect(),
                 ..Container::default()
             };
             self.containers.insert(name.clone(), container);
@@ -284,7 +277,7 @@ impl Engine {
     /// What becomes of a start with these ports, if it fails for them. `own`: the containers that it replaces.
     fn clash(&self, bindings: &[Binding], own: impl Fn(&Container) -> bool) -> Option<Outcome> {
         let others = self.containers.values().filter(|other| !own(other) && other.status == "running");
-        let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|(_, _, port)| *port).collect();
+        let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|port| port.host_port).collect();
         let is_bound = |port| self.bound.contains(&port) || bound.contains(&port);
         let taken: Vec<Binding> = bindings.iter().filter(|binding| is_bound(binding.host_port)).cloned().collect();
         let fresh: Vec<Binding> = taken.iter().filter(|binding| binding.fresh).cloned().collect();
@@ -307,8 +300,7 @@ impl Engine {
         }
         self.runs += 1;
         let name = launch.container.clone();
-        let bindings: Vec<(u16, Protocol, u16)> =
-            launch.bindings.iter().map(|binding| (binding.port, binding.protocol, binding.host_port)).collect();
+        let bindings = launch.bindings.iter().map(published).collect();
         let container = Container {
             id: format!("id-{}", self.runs),
             name: name.clone(),
@@ -327,5 +319,14 @@ impl Engine {
             self.events.push(ContainerEvent { action: "die".to_owned(), name, project: None });
         }
         Outcome::Done
+    }
+}
+
+fn published(binding: &Binding) -> Published {
+    Published {
+        service: binding.service.clone(),
+        port: binding.port,
+        protocol: binding.protocol,
+        host_port: binding.host_port,
     }
 }

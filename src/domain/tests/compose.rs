@@ -30,7 +30,10 @@ fn running() -> World {
 
 fn services(world: &World) -> Vec<&str> {
     let of_it = world.engine.containers.values().filter(|container| container.project.as_deref() == Some(PROJECT));
-    of_it.filter(|container| container.status == "running").filter_map(|container| container.service.as_deref()).collect()
+    of_it
+        .filter(|container| container.status == "running")
+        .filter_map(|container| container.service.as_deref())
+        .collect()
 }
 
 #[track_caller]
@@ -52,16 +55,16 @@ fn a_fresh_project_downloads_what_is_missing_then_starts() {
         &[
             "find compose",
             "missing images",
+            "1 DOWNLOADING",
             "call token 43",
             "say Downloading the images of Demo …",
-            "1 DOWNLOADING",
             "compose pull web",
             "compose stop",
             "say Starting Demo …",
             "1 STARTING",
             "compose up",
-            "say Demo is running (1.0.0)",
             "1 RUNNING",
+            "say Demo is running (1.0.0)",
             "1 ports 8080>40000",
         ],
     );
@@ -76,7 +79,14 @@ fn d3_an_installed_project_starts_without_downloading_state_and_pulls_what_was_l
     world.request(1, "PRESENT", compose(json!({})));
     shows(
         &mut world,
-        &["say Stop of Demo requested", "1 STOPPING", "compose stop", "say Demo stopped", "1 PRESENT"],
+        &[
+            "1 ports 8080>40000",
+            "say Stop of Demo requested",
+            "1 STOPPING",
+            "compose stop",
+            "1 PRESENT",
+            "say Demo stopped",
+        ],
     );
     world.request(1, "RUNNING", compose(json!({})));
     reports(&mut world, &["1 STARTING", "1 RUNNING"]);
@@ -109,12 +119,13 @@ fn s13_a_project_is_removed_with_its_images_and_uninstalled_with_its_files() {
     shows(
         &mut world,
         &[
+            "1 ports 8080>40000",
             "say Removing Demo …",
             "1 DELETING",
             "compose remove",
             "remove images postgres:16 registry/apps/web:1.0.0",
-            "say Demo removed",
             "1 REMOVED",
+            "say Demo removed",
             "delete files",
             "1 UNINSTALLED",
         ],
@@ -126,7 +137,8 @@ fn s13_a_project_is_removed_with_its_images_and_uninstalled_with_its_files() {
 fn a_download_of_a_fresh_project_is_cancelled_and_leaves_nothing() {
     for target in ["REMOVED", "UNINSTALLED"] {
         let mut world = World::connected();
-        world.holds = |spec| matches!(spec, JobSpec::Compose { command: super::super::job::ComposeCommand::Pull { .. }, .. });
+        world.holds =
+            |spec| matches!(spec, JobSpec::Compose { command: super::super::job::ComposeCommand::Pull { .. }, .. });
         world.request(1, "RUNNING", compose(json!({"current_state": "UNINSTALLED"})));
         world.settle();
         assert_eq!(world.reports(), ["1 DOWNLOADING"]);
@@ -203,7 +215,7 @@ fn an_update_that_does_not_prove_itself_brings_the_old_definition_back() {
     world.engine.exit(&name, 7);
     world.project_event(1, &name, "die");
     reports(&mut world, &["1 UPDATING", "1 PRESENT canceled", "1 RUNNING canceled"]);
-    assert!(world.noted("exit code 7"));
+    assert!(world.noted("service web exited with code 7"));
     assert_eq!(world.tables.requests[&prod(1)].docker_compose, Some(definition("1.0.0")));
     assert_eq!(services(&world), ["db", "web"]);
     world.pass(secs(3600));
@@ -244,11 +256,15 @@ fn a_project_in_development_is_unpacked_built_and_released_with_its_foreign_imag
     let mut sources = definition("1.0.0");
     sources["services"]["web"]["build"] = json!(".");
     sources["services"]["db"] = json!({"image": "registry/apps/db:1.0.0", "x-source-image": "quay.io/db:16"});
-    let dev = |state: &str| json!({"stage": "DEV", "docker_compose": sources.clone(), "version": "1.0.0", "current_state": state,
-        "docker_credentials": {"quay.io": {"username": "me", "password": "secret"}}});
+    let dev = |state: &str| {
+        json!({"stage": "DEV", "docker_compose": sources.clone(), "version": "1.0.0", "current_state": state,
+        "docker_credentials": {"quay.io": {"username": "me", "password": "secret"}}})
+    };
     world.request(1, "BUILT", dev("UNINSTALLED"));
     world.settle();
-    assert!(["unpack", "compose build", "compose pull rest"].iter().all(|job| world.trace.contains(&(*job).to_owned())));
+    assert!(
+        ["unpack", "compose build", "compose pull rest"].iter().all(|job| world.trace.contains(&(*job).to_owned()))
+    );
     reports(&mut world, &["1 REMOVED", "1 BUILDING", "1 BUILT", "1 PRESENT"]);
     world.request(1, "RUNNING", dev("PRESENT"));
     reports(&mut world, &["1 STARTING", "1 RUNNING"]);
@@ -258,7 +274,17 @@ fn a_project_in_development_is_unpacked_built_and_released_with_its_foreign_imag
     assert_eq!(
         jobs,
         [
-            "1 DELETING", "compose down", "1 REMOVED", "compose build", "rehost quay.io/db:16 registry/apps/db:1.0.0", "compose push",
+            "1 DELETING",
+            "compose down",
+            "1 REMOVED",
+            "1 REMOVED",
+            "1 BUILDING",
+            "compose build",
+            "1 BUILT",
+            "rehost quay.io/db:16 registry/apps/db:1.0.0",
+            "1 PUBLISHING",
+            "compose push",
+            "1 PUBLISHED",
         ]
         .map(str::to_owned)
     );

@@ -153,9 +153,7 @@ fn a_release_is_built_tagged_and_pushed_under_its_own_log() {
     world.request(1, "PUBLISHED", dev(json!({"current_state": "RUNNING", "version": "1.2.1"})));
     reports(
         &mut world,
-        &[
-            "1 DELETING", "1 REMOVED", "1 REMOVED", "1 BUILDING", "1 BUILT", "1 PUBLISHING", "1 PUBLISHED",
-        ],
+        &["1 DELETING", "1 REMOVED", "1 REMOVED", "1 BUILDING", "1 BUILT", "1 PUBLISHING", "1 PUBLISHED"],
     );
     assert!(world.engine.containers.is_empty());
 }
