@@ -385,7 +385,7 @@ impl State {
 
     /// Whether an app's directory is its own: two apps of one name share it (decision 31), and a name that is no name of a
     /// directory has none.
-    fn owns_files(&self, id: AppKey) -> bool {
+    pub(super) fn owns_files(&self, id: AppKey) -> bool {
         let Some(app) = self.apps.get(&id) else { return false };
         let shares = |other: &App| {
             other.id != id && other.id.stage == id.stage && other.name.to_lowercase() == app.name.to_lowercase()

@@ -131,7 +131,7 @@ impl Engine {
             self.containers.values().filter(|other| other.name != launch.container && other.status == "running");
         let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|port| port.host_port).collect();
         let is_bound = |port| self.bound.contains(&port) || bound.contains(&port);
-        let taken: Vec<_> = launch.bindings.iter().cloned().filter(|binding| is_bound(binding.host_port)).collect();
+        let taken: Vec<_> = launch.bindings.iter().filter(|binding| is_bound(binding.host_port)).cloned().collect();
         if taken.iter().any(|binding| binding.fresh) {
             return Outcome::PortsTaken(taken.into_iter().filter(|binding| binding.fresh).collect());
         }
