@@ -202,14 +202,14 @@ fn add_host(service: &mut Map<String, Value>) {
     if mode.starts_with("service:") || mode.starts_with("container:") {
         return;
     }
+    let host = json!(format!("{HOST}:host-gateway"));
+    let is_there = |entry: &Value| entry.as_str().is_some_and(|entry| entry.starts_with(HOST));
     match service.entry("extra_hosts").or_insert(Value::Null) {
-        Value::Array(list) if !list.iter().any(|entry| entry.as_str().is_some_and(|it| it.starts_with(HOST))) => {
-            list.push(json!(format!("{HOST}:host-gateway")));
-        }
+        Value::Array(list) if !list.iter().any(is_there) => list.push(host),
         Value::Object(map) => {
             map.entry(HOST).or_insert(json!("host-gateway"));
         }
-        other if other.is_null() => *other = json!([format!("{HOST}:host-gateway")]),
+        other if other.is_null() => *other = json!([host]),
         _ => {}
     }
 }

@@ -136,11 +136,15 @@ impl State {
         environment::assemble(&self.device, id, request, self.credential(id).as_ref(), published)
     }
 
-    /// Writes to the app's log what is true of every attempt of a start, at the first one.
+    /// Tells what is true of every attempt of a start, at the first one.
     fn remark(&mut self, id: AppKey, remarks: impl IntoIterator<Item = String>) {
         let Some(Slot::Busy(run)) = self.apps.get(&id).map(|app| &app.slot) else { return };
-        if run.conflicts + run.probes + run.fetches == 0 {
-            remarks.into_iter().for_each(|remark| self.say(id, remark));
+        if run.conflicts + run.probes + run.fetches > 0 {
+            return;
+        }
+        remarks.into_iter().for_each(|remark| self.say(id, remark));
+        if !self.owns_files(id) {
+            self.note(Level::Warn, format!("{id}: another app of this name shares its directories"));
         }
     }
 

@@ -196,6 +196,21 @@ fn what_cannot_be_managed_is_said_once_per_start() {
 }
 
 #[test]
+fn apps_of_one_name_share_their_directories_with_a_warning() {
+    let mut world = world(PROD, two(), json!({}));
+    let warned = |world: &mut World| {
+        busy(world, of(PROD));
+        world.state.up(of(PROD), Release::Installed).unwrap();
+        let effects = std::mem::take(&mut world.state.out);
+        effects.iter().any(|it| matches!(it, Effect::Note { text, .. } if text.contains("shares its directories")))
+    };
+    assert!(!warned(&mut world));
+    world.request(2, "PRESENT", json!({"app_name": "MY.APP"}));
+    world.settle();
+    assert!(warned(&mut world));
+}
+
+#[test]
 fn a_conflict_moves_the_named_service_alone() {
     let stored =
         json!({"ports": [{"port": 8080, "host_port": 40_010}, {"port": 1883, "protocol": "udp", "host_port": 40_011}]});
