@@ -15,7 +15,7 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         // The pull itself has all the time that a slow line needs; an Engine that hangs is found out before (D1).
         self.docker.ping()?;
-        let auth = RegistryAuth { username: username.reveal().to_owned(), password: password.clone() };
+        let auth = RegistryAuth { username: username.clone(), password: password.clone() };
         let mut progress = self.docker.pull_image(&Reference::parse(image), &auth).map_err(stalled)?;
         (self.accepted)();
         while let Some(record) = progress.next_record().map_err(stalled)? {
