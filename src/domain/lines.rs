@@ -28,6 +28,21 @@ pub fn pull_failed(error: &str) -> String {
     format!("The image could not be pulled: {error}")
 }
 
+/// M-BUILD-NOFILES
+pub fn no_sources(error: &str) -> String {
+    format!("The source archive was not found: {error}")
+}
+
+/// M-BUILD-MISSING
+pub fn no_dockerfile(name: &str) -> String {
+    format!("There is no {name} in the project root")
+}
+
+/// M-BUILD-EMPTY
+pub fn empty_dockerfile(name: &str) -> String {
+    format!("The {name} is empty")
+}
+
 /// M-DL-CANCEL, M-UP-CANCEL
 pub fn cancelled(update: bool) -> &'static str {
     if update { "Update canceled" } else { "Download canceled" }

@@ -189,6 +189,16 @@ pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(mode).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
+/// Opens a regular file to read. A symbolic link in its place is not followed, and a named pipe is not waited for.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::InvalidInput`] for a directory, a pipe or a device.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let is_file = file.metadata()?.is_file();
+    if is_file { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
+}
+
 /// Gives `file` the permission bits and the owner that `of` tells of.
 ///
 /// # Errors
