@@ -42,6 +42,7 @@ mod pull;
 mod query;
 mod start;
 mod stop;
+mod tar;
 mod work;
 
 pub use pool::Handle;
