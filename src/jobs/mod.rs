@@ -43,8 +43,10 @@ mod query;
 mod start;
 mod stop;
 mod tar;
+mod upload;
 mod work;
 
+pub use archive::remove_leftovers;
 pub use pool::Handle;
 
 /// What all jobs need.
