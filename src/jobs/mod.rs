@@ -44,8 +44,10 @@ mod start;
 mod stop;
 mod tar;
 mod transfer;
+mod upload;
 mod work;
 
+pub use archive::remove_leftovers;
 pub use pool::Handle;
 
 /// What all jobs need.

@@ -181,6 +181,25 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Creates a file with exactly `mode` to write to it.
+///
+/// # Errors
+/// The system's, also when there is something of that name, be it a link to nowhere.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // The umask may have taken rights away. A file system without modes refuses, which changes nothing.
+    drop(file.set_permissions(Permissions::from_mode(mode)));
+    Ok(file)
+}
+
+/// Opens a file that is there to append to it.
+///
+/// # Errors
+/// The system's, also for a link.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
 /// Opens a file to append to it, creates it with `mode` less the umask. A named pipe that nobody reads is not waited for.
 ///
 /// # Errors
