@@ -14,7 +14,7 @@ use std::process::Command;
 /// Most lines of a source file.
 const CEILING: usize = 600;
 /// Most crates in the agent for this machine, itself not counted.
-const CRATES: usize = 75;
+const CRATES: usize = 77;
 
 /// Every id of the field lessons.
 const LESSONS: &str = "c1 c2 c3 c4 c5 c6 c7 c8 c9 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 s12 s13 d1 d2 d3 d4 d5 d6 d7 \

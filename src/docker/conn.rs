@@ -3,19 +3,21 @@
 //! There is no pool: a connection serves one request, so that cancelling is shutting it down. Runs on the caller's
 //! thread. **Invariant:** no wait here is without a deadline or a [`Cancel`] that ends it.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Address;
 use super::error::Error;
-use super::http1::{Body, Fault, Head, Request, decode_head};
+use super::http1::{Body, Fault, Head, Method, Request, decode_head};
 use super::socket::Socket;
 use crate::cancel::{Cancel, Guard};
 use crate::clock;
 
 /// The largest answer that is collected as a whole, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// How much of a long body is read and sent at a time, in bytes.
+const PIECE: usize = 64 * 1024;
 /// How long one attempt to connect lasts before the cancel token is looked at: nothing else can interrupt a connect.
 const CONNECT_SLICE: Duration = Duration::from_millis(100);
 
@@ -73,32 +75,40 @@ pub fn open(
     cancel: Cancel,
 ) -> Result<Response, Error> {
     let connection = Connection::to(address, deadline, cancel)?;
-    // A peer that refuses a request early stops reading it: its answer counts, not the failed write.
     let written = connection.write(&request.encode(prefix), deadline);
-    if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
-        return Err(error);
-    }
-    let mut early = Vec::new();
-    let mut chunk = [0; 8 * 1024];
-    let head = loop {
-        match decode_head(&early)? {
-            // An interim response; the real one follows.
-            Some((length, head)) if matches!(head.status, 100 | 102..200) => drop(early.drain(..length)),
-            Some((length, head)) => {
-                early.drain(..length);
-                break head;
+    connection.answer(request.method, written, deadline)
+}
+
+/// [`open`] for a request whose body [`follows`](Request::body_follows): it is read from `body` as it is sent, a piece at
+/// a time. `silence` is the deadline of each piece, and of the answer.
+///
+/// # Errors
+/// As [`open`]; [`Error::Source`].
+pub fn upload(
+    address: &Address,
+    prefix: &str,
+    request: &Request,
+    body: &mut dyn Read,
+    silence: Duration,
+    cancel: Cancel,
+) -> Result<Response, Error> {
+    let soon = || Deadline::after(silence);
+    let connection = Connection::to(address, soon(), cancel)?;
+    let mut written = connection.write(&request.encode(prefix), soon());
+    let (mut left, mut piece) = (request.follows(), vec![0; PIECE]);
+    while written.is_ok() && left > 0 {
+        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        match body.read(&mut piece[..most]) {
+            Ok(0) => return Err(Error::Source("it is shorter than it was".into())),
+            Ok(count) => {
+                written = connection.write(&piece[..count], soon());
+                left -= count as u64;
             }
-            None => match connection.read(&mut chunk, deadline)? {
-                0 => {
-                    written?;
-                    return Err(Error::Unreachable("the connection ended without an answer".into()));
-                }
-                count => early.extend_from_slice(&chunk[..count]),
-            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::Source(error.to_string())),
         }
-    };
-    let body = head.body(request.method)?;
-    Ok(Response { head, body, early, connection })
+    }
+    connection.answer(request.method, written, soon())
 }
 
 impl Response {
@@ -162,6 +172,35 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the head of the final response to a request that was written like that.
+    fn answer(self, to: Method, written: Result<(), Error>, deadline: Deadline) -> Result<Response, Error> {
+        // A peer that refuses a request early stops reading it: its answer counts, not the failed write.
+        if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
+            return Err(error);
+        }
+        let mut early = Vec::new();
+        let mut chunk = [0; 8 * 1024];
+        let head = loop {
+            match decode_head(&early)? {
+                // An interim response; the real one follows.
+                Some((length, head)) if matches!(head.status, 100 | 102..200) => drop(early.drain(..length)),
+                Some((length, head)) => {
+                    early.drain(..length);
+                    break head;
+                }
+                None => match self.read(&mut chunk, deadline)? {
+                    0 => {
+                        written?;
+                        return Err(Error::Unreachable("the connection ended without an answer".into()));
+                    }
+                    count => early.extend_from_slice(&chunk[..count]),
+                },
+            }
+        };
+        let body = head.body(to)?;
+        Ok(Response { head, body, early, connection: self })
     }
 
     /// Some bytes; 0 is the end.

@@ -29,6 +29,8 @@ pub enum Error {
         /// The Engine's text.
         message: String,
     },
+    /// What was to be sent could not be read.
+    Source(String),
     /// A transfer was accepted and then reported this `error` in its progress stream.
     Transfer(String),
 }
@@ -80,6 +82,16 @@ impl Error {
         self.refused(409, "is already in progress")
     }
 
+    /// A build found no Dockerfile of the name that it was told.
+    pub fn is_dockerfile_missing(&self) -> bool {
+        self.says("cannot locate specified dockerfile")
+    }
+
+    /// A build found nothing in its Dockerfile.
+    pub fn is_dockerfile_empty(&self) -> bool {
+        self.says("the dockerfile (") && self.says("cannot be empty")
+    }
+
     /// Starting failed since a host port is taken (`apps.md` 4.3).
     pub fn is_port_conflict(&self) -> bool {
         is_port_conflict(self.message())
@@ -121,6 +133,7 @@ impl fmt::Display for Error {
                 write!(f, "docker answered with status {status}")
             }
             Error::Status { message, .. } => f.write_str(message),
+            Error::Source(reason) => write!(f, "what was to be sent cannot be read: {reason}"),
             Error::Transfer(text) => f.write_str(text),
         }
     }

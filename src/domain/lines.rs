@@ -42,6 +42,21 @@ pub fn pull_failed(error: &str) -> String {
     format!("The image could not be pulled: {error}")
 }
 
+/// M-BUILD-NOFILES
+pub fn no_sources(error: &str) -> String {
+    format!("The source archive was not found: {error}")
+}
+
+/// M-BUILD-MISSING
+pub fn no_dockerfile(name: &str) -> String {
+    format!("There is no {name} in the project root")
+}
+
+/// M-BUILD-EMPTY
+pub fn empty_dockerfile(name: &str) -> String {
+    format!("The {name} is empty")
+}
+
 /// M-DL-CANCEL, M-UP-CANCEL, M-BUILD-CANCEL, M-PUB-CANCEL
 pub fn cancelled(action: Action) -> &'static str {
     match action {

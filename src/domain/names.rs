@@ -112,6 +112,17 @@ pub fn is_path_part(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
+/// The name of an archive while it arrives, by the transfer numbered `number`.
+pub fn part_file(file: &str, number: u64) -> String {
+    format!("{file}.part-{number}")
+}
+
+/// The archive that a part file is to become; `None` if it is no part file.
+pub fn whole_of_part(name: &str) -> Option<&str> {
+    let (whole, number) = name.rsplit_once(".part-")?;
+    super::number::digits(number).map(|_| whole)
+}
+
 /// The exit code of a status text such as `Exited (137) 2 minutes ago`.
 pub fn exit_code(status: &str) -> Option<i64> {
     let (_, rest) = status.split_once('(')?;
@@ -218,6 +229,20 @@ mod tests {
         assert_eq!(exit_code("Up 2 minutes"), None);
         let words: Vec<String> = [0, 1, 2, 3, 4, 11, 12, 13, 21, 101, 111].into_iter().map(ordinal).collect();
         assert_eq!(words.join(" "), "0th 1st 2nd 3rd 4th 11th 12th 13th 21st 101st 111th");
+    }
+
+    #[test]
+    fn an_archive_that_arrives_has_a_name_of_its_own() {
+        assert_eq!(part_file("app.tgz", 7), "app.tgz.part-7");
+        for (name, whole) in [
+            ("app.tgz.part-7", Some("app.tgz")),
+            ("app.tgz.part-7.part-8", Some("app.tgz.part-7")),
+            ("app.tgz", None),
+            ("app.tgz.part-", None),
+            ("app.tgz.part-x", None),
+        ] {
+            assert_eq!(whole_of_part(name), whole, "{name}");
+        }
     }
 
     #[test]

@@ -38,12 +38,16 @@ mod metadata;
 mod observe;
 mod pool;
 mod prune;
-mod pull;
 mod query;
+mod registry;
 mod start;
 mod stop;
+mod tar;
+mod transfer;
+mod upload;
 mod work;
 
+pub use archive::remove_leftovers;
 pub use pool::Handle;
 
 /// What all jobs need.
@@ -72,7 +76,7 @@ pub struct Settings {
 /// What the workers report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The Engine has accepted the pull of this job.
+    /// The Engine has accepted the pull, push or build of this job: from then on its log tells why it fails.
     Accepted(JobId),
     /// A job has ended.
     Ended {

@@ -2,7 +2,7 @@
 
 use super::work::{Failure, Work};
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
-use crate::domain::job::{Container, Observation, Outcome};
+use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
 use crate::domain::ports::{Protocol, Published};
 use std::collections::BTreeMap;
@@ -86,8 +86,18 @@ fn of_inspection(inspected: docker::Container) -> Container {
         ours: is_ours(&inspected.config.labels),
         project: inspected.config.labels.get(PROJECT).cloned(),
         service,
-        health: None,
+        health: inspected.state.health.and_then(|health| health_of(&health.status)),
         id: inspected.id,
+    }
+}
+
+/// `none` is written where a HEALTHCHECK of the image was switched off.
+fn health_of(status: &str) -> Option<Health> {
+    match status {
+        "starting" => Some(Health::Starting),
+        "healthy" => Some(Health::Healthy),
+        "unhealthy" => Some(Health::Unhealthy),
+        _ => None,
     }
 }
 

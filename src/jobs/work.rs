@@ -22,7 +22,7 @@ pub(super) struct Work<'a> {
     /// The Engine; the job's token ends each call.
     pub(super) docker: Docker,
     pub(super) cancel: &'a Cancel,
-    /// To be called when the Engine has accepted a pull.
+    /// To be called when the Engine has accepted a pull, push or build.
     pub(super) accepted: &'a dyn Fn(),
     /// Whether this machine has a GPU; asked at each start.
     pub(super) has_gpu: fn() -> bool,
@@ -33,7 +33,7 @@ pub(super) struct Work<'a> {
 }
 
 /// Why a job is not done.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Failure {
     /// A call of the Engine, whatever that means.
     Engine(docker::Error),
@@ -92,7 +92,7 @@ impl Work<'_> {
             JobSpec::Push { image, login, container } => done(self.push(image, login, container)),
             JobSpec::Rehost(rehost) => done(self.rehost(rehost)),
             JobSpec::Keep { container, kept } => done(self.keep(container, kept)),
-            JobSpec::PutBack { container, kept } => done(self.put_back(container, kept)),
+            JobSpec::PutBack { container, kept } => self.put_back(container, kept),
             JobSpec::Upload(upload) => done(self.upload(upload)),
             JobSpec::HasImage { repository } => self.has_repository(repository).map(Outcome::HasImage),
             JobSpec::DeleteFiles(folder) => done(self.folders(folder).and_then(|folders| folders.delete())),

@@ -181,12 +181,41 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Creates a file with exactly `mode` to write to it.
+///
+/// # Errors
+/// The system's, also when there is something of that name, be it a link to nowhere.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // The umask may have taken rights away. A file system without modes refuses, which changes nothing.
+    drop(file.set_permissions(Permissions::from_mode(mode)));
+    Ok(file)
+}
+
+/// Opens a file that is there to append to it.
+///
+/// # Errors
+/// The system's, also for a link.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
 /// Opens a file to append to it, creates it with `mode` less the umask. A named pipe that nobody reads is not waited for.
 ///
 /// # Errors
 /// The system's.
 pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(mode).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// Opens a regular file to read. A symbolic link in its place is not followed, and a named pipe is not waited for.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::InvalidInput`] for a directory, a pipe or a device.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let is_file = file.metadata()?.is_file();
+    if is_file { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
 }
 
 /// Gives `file` the permission bits and the owner that `of` tells of.

@@ -141,7 +141,9 @@ fn s12_an_app_that_exits_at_once_is_failed_and_started_again_by_the_crash_loop()
     let device = Device::online();
     let app = app(501, "demo");
     let image = Device::image(&app, "1.0.0");
-    device.engine.behave(&image, Behaviour { exits: Some(3), log: vec!["no config".to_owned()], start_error: None });
+    device
+        .engine
+        .behave(&image, Behaviour { exits: Some(3), log: vec!["no config".to_owned()], ..Behaviour::default() });
     device.offer(&app);
     let logs = device.cloud.backend.subscribe_logs("prod_501_demo");
     device.request(&app, "FAILED");

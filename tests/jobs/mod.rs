@@ -1,12 +1,17 @@
 //! The job workers against the fake Docker daemon: what a start, a stop, a pull and a listing do, and how they end when
 //! the Engine misbehaves.
 
+mod build;
 mod containers;
+mod keep;
 mod queries;
+mod registry;
 mod start;
 
 use crate::util::TempDir;
-use crate::util::docker_daemon::DockerDaemon;
+use crate::util::docker_daemon::{DockerDaemon, Request};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use crossbeam_channel::{Receiver, unbounded};
 use reagent::clock::Wall;
 use reagent::docker::{Address, Docker};
@@ -81,6 +86,34 @@ impl Jobs {
         self.wait_for_end(1)
     }
 
+    /// The lines that the log of a container has.
+    #[track_caller]
+    fn log_of(&self, container: &str) -> Vec<String> {
+        self.hub.send(logs::Command::History { container: container.to_owned(), token: 1 });
+        loop {
+            if let logs::Event::History { lines, .. } = self.log.recv_timeout(LIMIT).expect("the history") {
+                return lines;
+            }
+        }
+    }
+
+    /// Starts a job that the Engine accepts; how it ends.
+    #[track_caller]
+    fn perform_accepted(&self, spec: JobSpec) -> Outcome {
+        self.handle.start(1, spec);
+        assert_eq!(self.next(), Event::Accepted(1));
+        self.wait_for_end(1)
+    }
+
+    /// Cancels a job: it ends within a second, and no connection to the Engine is left.
+    #[track_caller]
+    fn cancel_at_once(&self, job: JobId, daemon: &DockerDaemon) {
+        self.handle.cancel(job);
+        let end = self.events.recv_timeout(Duration::from_secs(1));
+        assert_eq!(end, Ok(Event::Ended { job, outcome: Outcome::Cancelled }));
+        crate::util::wait_until(LIMIT, "no connection is left", || (daemon.connections() == 0).then_some(()));
+    }
+
     #[track_caller]
     fn next(&self) -> Event {
         self.events.recv_timeout(LIMIT).expect("an event of the workers")
@@ -109,6 +142,13 @@ fn launch(host_port: u16) -> Launch {
 
 fn start(host_port: u16) -> JobSpec {
     JobSpec::Start(Box::new(launch(host_port)))
+}
+
+/// The user and password that a header of a request carries.
+#[track_caller]
+fn login_in(request: &Request, header: &str) -> String {
+    let bytes = URL_SAFE.decode(request.headers.get(header).map_or("", String::as_str)).expect("base64");
+    String::from_utf8(bytes).expect("JSON")
 }
 
 fn stop() -> JobSpec {
