@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod app;
 pub mod backoff;
+pub mod compose;
 pub mod config;
 pub mod connect;
 pub mod crash;
