@@ -92,6 +92,13 @@ impl Error {
         self.says("the dockerfile (") && self.says("cannot be empty")
     }
 
+    /// Removing a network that has containers (403), or a volume that a container has (409).
+    pub fn is_in_use(&self) -> bool {
+        self.refused(403, "has active endpoints")
+            || self.refused(409, "has active endpoints")
+            || self.refused(409, "volume is in use")
+    }
+
     /// Starting failed since a host port is taken (`apps.md` 4.3).
     pub fn is_port_conflict(&self) -> bool {
         is_port_conflict(self.message())

@@ -43,8 +43,10 @@ pub use endpoints::containers::{
 };
 pub use endpoints::create::{Device, RestartPolicy};
 pub use endpoints::images::{Image, ImageSummary, Progress, RegistryAuth};
+pub use endpoints::networks::Network;
 pub use endpoints::prune::{Pruned, Unused};
 pub use endpoints::system::{Info, Ping, Version};
+pub use endpoints::volumes::Volume;
 pub use endpoints::{Empty, Filters};
 pub use error::Error;
 pub use references::Reference;

@@ -112,7 +112,7 @@ impl State {
             }
             Step::PullMissing => (ComposeCommand::Pull { services: run.missing.clone() }, Release::Installed, logins),
             Step::Build => (ComposeCommand::Build, Release::Installed, logins),
-            Step::PullRest => (ComposeCommand::PullRest, Release::Installed, Vec::new()),
+            Step::PullRest => (ComposeCommand::PullRest, Release::Installed, logins),
             Step::Push => (ComposeCommand::Push, Release::Installed, logins),
             Step::Start => {
                 let release = if run.trial { Release::Newest } else { Release::Installed };

@@ -3,7 +3,8 @@
 //! **Invariant:** the app's name is checked before it becomes a path, and nothing here follows a symbolic link that an
 //! app may have put in place of its directories.
 
-use super::work::{Failure, Work};
+use super::work::{Failure, Work, for_all};
+use crate::domain::app::Stage;
 use crate::domain::job::Folder;
 use crate::domain::names;
 use crate::os::files;
@@ -22,6 +23,19 @@ pub(super) struct Folders {
     pub(super) data: PathBuf,
     /// `env` in it.
     pub(super) env: PathBuf,
+    /// `<apps>/compose/<name>` (PROD), `<apps>/build/<name>` (DEV), case kept: what compose reads.
+    pub(super) definition: PathBuf,
+}
+
+/// The definition of a compose project, in [`Folders::definition`].
+pub(super) const DEFINITION: &str = "docker-compose.json";
+
+/// Below `<apps>`: where the definitions of a stage are, and in DEV the archives of sources.
+pub(super) fn workshop(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Dev => "build",
+        Stage::Prod => "compose",
+    }
 }
 
 impl Work<'_> {
@@ -30,17 +44,48 @@ impl Work<'_> {
         let apps = std::path::absolute(&self.settings.apps_dir);
         Folders::new(&apps.map_err(|error| Failure::of(self.settings.apps_dir.display(), error))?, folder)
     }
+
+    /// Deletes everything of an app: its directory, what compose read, and in DEV its sources.
+    pub(super) fn delete_files(&self, folder: &Folder) -> Result<(), Failure> {
+        let folders = self.folders(folder)?;
+        let all = for_all([&folders.data, &folders.definition], |path| delete(path));
+        let archive = folders.definition.with_file_name(format!("{}.{}", folder.name, self.settings.archive_extension));
+        // A directory of that name is another app's.
+        if folder.stage == Stage::Prod || archive.is_dir() {
+            return all;
+        }
+        all.and(files::remove_if_there(&archive).map_err(|error| Failure::of(archive.display(), error)))
+    }
+
+    /// Which apps have a compose definition on the device.
+    pub(super) fn definitions(&self) -> Vec<Folder> {
+        let of_stage = |stage: Stage| {
+            let folder = self.settings.apps_dir.join(workshop(stage));
+            let entries = fs::read_dir(folder).into_iter().flatten().map_while(Result::ok);
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .filter(|entry| entry.path().join(DEFINITION).is_file())
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .filter(|name| names::is_path_part(name))
+                .map(move |name| Folder { stage, name })
+        };
+        let mut found: Vec<Folder> = [Stage::Dev, Stage::Prod].into_iter().flat_map(of_stage).collect();
+        found.sort_by(|a, b| (a.stage, &a.name).cmp(&(b.stage, &b.name)));
+        found
+    }
 }
 
 impl Folders {
     pub(super) fn new(apps: &Path, folder: &Folder) -> Result<Folders, Failure> {
         let name = folder.name.to_lowercase();
-        if !names::is_path_part(&name) {
+        // A letter may be longer in lower case.
+        if !names::is_path_part(&name) || !names::is_path_part(&folder.name) {
             return Err(Failure::Text(format!("the app name {:?} cannot be the name of a directory", folder.name)));
         }
         let stage = apps.join(folder.stage.lower());
         let data = stage.join(name);
-        Ok(Folders { shared: apps.join("shared"), env: data.join("env"), stage, data })
+        let definition = apps.join(workshop(folder.stage)).join(&folder.name);
+        Ok(Folders { shared: apps.join("shared"), env: data.join("env"), stage, data, definition })
     }
 
     /// Creates what is missing: 0755 but for `env`, which holds secrets and is 0700.
@@ -71,14 +116,6 @@ impl Folders {
         Ok(())
     }
 
-    /// Deletes the app's directory and everything in it; links are deleted, not followed. To find none is success.
-    pub(super) fn delete(&self) -> Result<(), Failure> {
-        match fs::remove_dir_all(&self.data) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::of(self.data.display(), error)),
-            _ => Ok(()),
-        }
-    }
-
     /// Writes `env/<name>.txt` with exactly `mode`, unless that is how it is already: flash memory wears out.
     pub(super) fn write_env(&self, name: &str, value: &str, mode: u32) -> Result<(), Failure> {
         self.write(&format!("{name}.txt"), value.as_bytes(), mode)
@@ -86,17 +123,29 @@ impl Folders {
 
     /// [`Folders::write_env`] for any file in `env`.
     pub(super) fn write(&self, file: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-        let path = self.env.join(file);
-        if is_already(&path, bytes, mode) {
-            return Ok(());
-        }
-        files::write_atomic(&path, bytes, mode).map_err(|error| Failure::of(path.display(), error))
+        write(&self.env.join(file), bytes, mode)
     }
 
     /// Deletes `env/<name>.txt`.
     pub(super) fn remove_env(&self, name: &str) -> Result<(), Failure> {
         let path = self.env.join(format!("{name}.txt"));
         files::remove_if_there(&path).map_err(|error| Failure::of(path.display(), error))
+    }
+}
+
+/// Writes a file with exactly `mode`, unless that is how it is already. A link in its place is replaced.
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    if is_already(path, bytes, mode) {
+        return Ok(());
+    }
+    files::write_atomic(path, bytes, mode).map_err(|error| Failure::of(path.display(), error))
+}
+
+/// Deletes a directory and everything in it; links are deleted, not followed. To find none is success.
+fn delete(path: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::of(path.display(), error)),
+        _ => Ok(()),
     }
 }
 
@@ -119,7 +168,6 @@ pub(super) fn is_file_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::app::Stage;
     use crate::os::scratch::Scratch;
     use std::os::unix::fs::symlink;
 
@@ -164,12 +212,33 @@ mod tests {
         folders.write_env("A", "1", 0o600).unwrap();
         assert!(!dir.join("elsewhere/A.txt").exists());
         symlink(dir.join("elsewhere"), folders.data.join("link")).unwrap();
-        folders.delete().unwrap();
+        delete(&folders.data).unwrap();
         assert!(!folders.data.exists() && dir.join("elsewhere/deep").exists());
         symlink(dir.join("elsewhere"), &folders.data).unwrap();
-        folders.delete().unwrap();
+        delete(&folders.data).unwrap();
         assert!(!folders.data.exists() && dir.join("elsewhere/deep").exists());
-        folders.delete().unwrap();
+        delete(&folders.data).unwrap();
+    }
+
+    #[test]
+    fn an_app_has_its_definition_under_its_name_as_it_is_written() {
+        let dir = Scratch::new();
+        let definition = |stage, name: &str| {
+            let folder = Folder { stage, name: name.to_owned() };
+            Folders::new(dir.path(), &folder).unwrap().definition
+        };
+        assert_eq!(definition(Stage::Prod, "MyApp"), dir.join("compose/MyApp"));
+        assert_eq!(definition(Stage::Dev, "MyApp"), dir.join("build/MyApp"));
+    }
+
+    #[test]
+    fn a_file_is_written_in_place_of_a_link_and_not_through_it() {
+        let dir = Scratch::new();
+        dir.file("elsewhere", "old");
+        symlink(dir.join("elsewhere"), dir.join("file")).unwrap();
+        write(&dir.join("file"), b"old", 0o600).unwrap();
+        assert_eq!(fs::read(dir.join("elsewhere")).unwrap(), b"old");
+        assert!(!fs::symlink_metadata(dir.join("file")).unwrap().is_symlink());
     }
 
     #[test]

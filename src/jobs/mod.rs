@@ -37,6 +37,7 @@ mod machine;
 mod metadata;
 mod observe;
 mod pool;
+mod programs;
 mod prune;
 mod query;
 mod registry;
@@ -49,6 +50,7 @@ mod work;
 
 pub use archive::remove_leftovers;
 pub use pool::Handle;
+pub use programs::Programs;
 
 /// What all jobs need.
 #[derive(Debug, Clone)]
@@ -71,6 +73,8 @@ pub struct Settings {
     pub feed: logs::Feed,
     /// No certificate is checked at an earlier time than this (X4).
     pub time_floor: Wall,
+    /// How other programs are run.
+    pub programs: Programs,
 }
 
 /// What the workers report.
@@ -114,13 +118,14 @@ pub fn spawn_with<T: Send + 'static>(
 ) -> io::Result<Handle> {
     // The load of the first window counts from here.
     let born = CpuSample::read().unwrap_or_default();
-    let data_root = OnceLock::new();
+    let (data_root, compose) = (OnceLock::new(), OnceLock::new());
+    compose::forget_logins(&settings.agent_dir);
     // Whoever reads the events has gone: then nobody is left to be told.
     let emit = move |event| drop(events.send(wrap(event)));
     let perform = move |task: &pool::Task, accepted: &dyn Fn()| {
         let docker = settings.docker.cancelled_by(&task.cancel);
-        let (cancel, data_root) = (&task.cancel, &data_root);
-        work::Work { settings: &settings, docker, cancel, accepted, has_gpu, born, data_root }.perform(&task.spec)
+        let (settings, cancel, data_root, compose) = (&settings, &task.cancel, &data_root, &compose);
+        work::Work { settings, docker, cancel, accepted, has_gpu, born, data_root, compose }.perform(&task.spec)
     };
     Handle::new(perform, emit, on_exit)
 }

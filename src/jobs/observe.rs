@@ -1,13 +1,15 @@
 //! Seeing what the Engine has: all containers and images, or one container.
 
 use super::work::{Failure, Work};
+use crate::docker::endpoints::containers::Port;
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
 use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
 use crate::domain::ports::{Protocol, Published};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-const PROJECT: &str = "com.docker.compose.project";
+/// Label of what belongs to a compose project: its name.
+pub(super) const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 
 impl Work<'_> {
@@ -36,7 +38,7 @@ impl Work<'_> {
         }
         let tags = images.into_iter().flat_map(|image| image.repo_tags);
         let images = tags.filter(|tag| !tag.contains("<none>")).collect();
-        Ok(Outcome::Observed(Observation { containers, images, definitions: Vec::new() }))
+        Ok(Outcome::Observed(Observation { containers, images, definitions: self.definitions() }))
     }
 
     /// Inspects the container of exactly this name.
@@ -53,21 +55,26 @@ fn is_the_agents(summary: &ContainerSummary) -> bool {
     is_ours(&summary.labels) || names::parse_container(summary.name()).is_some_and(|parsed| parsed.stage.is_some())
 }
 
-/// What a listing tells. `started_at` stays empty: the core keeps what it has.
-fn of_summary(summary: &ContainerSummary) -> Container {
+/// What a listing tells. `started_at` stays empty: the core keeps what it has. Ports are those of compose's containers.
+pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
+    let project = summary.labels.get(PROJECT).cloned();
+    let bindings = if project.is_some() { published(summary) } else { Vec::new() };
     Container {
         id: summary.id.clone(),
         name: summary.name().to_owned(),
         status: summary.state.clone(),
         exit_code: names::exit_code(&summary.status).unwrap_or_default(),
         ours: is_ours(&summary.labels),
-        project: summary.labels.get(PROJECT).cloned(),
+        project,
+        service: summary.labels.get(SERVICE).cloned(),
+        bindings,
+        health: listed_health(&summary.status),
         ..Container::default()
     }
 }
 
 /// What an inspection tells.
-fn of_inspection(inspected: docker::Container) -> Container {
+pub(super) fn of_inspection(inspected: docker::Container) -> Container {
     let bindings = inspected.host_config.port_bindings.iter();
     let service = inspected.config.labels.get(SERVICE).cloned();
     let published = |(port, protocol, host_port)| {
@@ -86,14 +93,14 @@ fn of_inspection(inspected: docker::Container) -> Container {
         ours: is_ours(&inspected.config.labels),
         project: inspected.config.labels.get(PROJECT).cloned(),
         service,
-        health: inspected.state.health.and_then(|health| health_of(&health.status)),
+        health: inspected.state.health.and_then(|health| of_health(&health.status)),
         id: inspected.id,
     }
 }
 
 /// `none` is written where a HEALTHCHECK of the image was switched off.
-fn health_of(status: &str) -> Option<Health> {
-    match status {
+fn of_health(text: &str) -> Option<Health> {
+    match text {
         "starting" => Some(Health::Starting),
         "healthy" => Some(Health::Healthy),
         "unhealthy" => Some(Health::Unhealthy),
@@ -101,11 +108,29 @@ fn health_of(status: &str) -> Option<Health> {
     }
 }
 
+/// A list has it in its text for people: `Up 2 minutes (healthy)`, `Up 1 second (health: starting)`.
+fn listed_health(status: &str) -> Option<Health> {
+    let (_, text) = status.strip_suffix(')')?.rsplit_once('(')?;
+    of_health(text.strip_prefix("health: ").unwrap_or(text))
+}
+
+/// The published ports of a list, each once: a port is bound for IPv4 and for IPv6.
+fn published(summary: &ContainerSummary) -> Vec<Published> {
+    let service = summary.labels.get(SERVICE).cloned().unwrap_or_default();
+    let one = |port: &Port| {
+        let bound = PortBinding { host_ip: port.ip.clone(), host_port: port.public_port.to_string() };
+        let (port, protocol, host_port) = binding(&format!("{}/{}", port.private_port, port.protocol), &[bound])?;
+        Some(Published { service: service.clone(), port, protocol, host_port })
+    };
+    let all: BTreeSet<Published> = summary.ports.iter().filter_map(one).collect();
+    all.into_iter().collect()
+}
+
 /// `80/tcp` and its host sides. Of several addresses the one that means all of the host's counts.
 fn binding(port: &str, hosts: &[PortBinding]) -> Option<(u16, Protocol, u16)> {
     let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
     let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
+        "tcp" | "" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         _ => return None,
     };
@@ -122,6 +147,45 @@ mod tests {
 
     fn host(ip: &str, port: &str) -> PortBinding {
         PortBinding { host_ip: ip.to_owned(), host_port: port.to_owned() }
+    }
+
+    #[test]
+    fn the_ports_of_a_list_are_each_told_once() {
+        let port = |private_port, public_port, protocol: &str, ip: &str| Port {
+            private_port,
+            public_port,
+            protocol: protocol.to_owned(),
+            ip: ip.to_owned(),
+        };
+        let ports = [
+            port(80, 40_001, "tcp", "0.0.0.0"),
+            port(80, 40_001, "tcp", "::"),
+            port(53, 40_002, "udp", "0.0.0.0"),
+            port(90, 0, "tcp", ""),
+            port(22, 40_003, "", "0.0.0.0"),
+            port(9, 40_004, "sctp", "0.0.0.0"),
+        ];
+        let summary = ContainerSummary { ports: ports.to_vec(), ..ContainerSummary::default() };
+        let found: Vec<_> = published(&summary).into_iter().map(|it| (it.port, it.protocol, it.host_port)).collect();
+        assert_eq!(
+            found,
+            [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)]
+        );
+    }
+
+    #[test]
+    fn a_list_tells_what_a_healthcheck_says() {
+        for (status, health) in [
+            ("Up 2 minutes (healthy)", Some(Health::Healthy)),
+            ("Up 1 second (health: starting)", Some(Health::Starting)),
+            ("Up 3 hours (unhealthy)", Some(Health::Unhealthy)),
+            ("Up 3 hours", None),
+            ("Up 3 hours (Paused)", None),
+            ("Exited (0) 2 minutes ago", None),
+            ("", None),
+        ] {
+            assert_eq!(listed_health(status), health, "{status}");
+        }
     }
 
     #[test]

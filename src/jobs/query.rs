@@ -41,7 +41,7 @@ impl Work<'_> {
             Query::AgentMetadata => Ok(vec![self.agent_metadata()]),
             Query::Tail { container, history } => {
                 let mut lines = history.clone();
-                match self.tail(container, &mut lines) {
+                match self.read_tail(container, (TAIL, TAIL_BYTES), &mut lines) {
                     // What is stored is an answer too.
                     Err(Error::Cancelled) => Err(Error::Cancelled.into()),
                     _ => Ok(vec![json!(lines)]),
@@ -50,13 +50,18 @@ impl Work<'_> {
         }
     }
 
-    /// Appends the last lines that a container wrote.
-    fn tail(&self, container: &str, lines: &mut Vec<String>) -> Result<(), Error> {
+    /// Appends the last lines that a container wrote: so many, and so many bytes.
+    pub(super) fn read_tail(
+        &self,
+        container: &str,
+        (count, limit): (u32, usize),
+        lines: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let Some(found) = self.docker.find_container(container)? else { return Ok(()) };
-        let options = LogOptions { tty: found.config.tty, tail: Some(TAIL), ..LogOptions::default() };
+        let options = LogOptions { tty: found.config.tty, tail: Some(count), ..LogOptions::default() };
         let mut logs = self.docker.container_logs(&found.id, &options)?;
         let (deadline, mut bytes) = (clock::mono() + self.docker.deadline(), 0);
-        while bytes < TAIL_BYTES
+        while bytes < limit
             && let Some(line) = logs.next_line(deadline.saturating_sub(clock::mono()))?
         {
             bytes += line.text.len();

@@ -108,7 +108,7 @@ fn ended(state: &docker::endpoints::containers::State) -> String {
 }
 
 /// Ports that were given out before are ours, and need no probe.
-fn is_free(binding: &Binding) -> bool {
+pub(super) fn is_free(binding: &Binding) -> bool {
     let transport = match binding.protocol {
         Protocol::Tcp => Transport::Tcp,
         Protocol::Udp => Transport::Udp,
@@ -117,7 +117,7 @@ fn is_free(binding: &Binding) -> bool {
 }
 
 /// Only the machine knows its address in its network.
-fn with_lan_ip(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(super) fn with_lan_ip(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut variables = environment.clone();
     if let Some(address) = addresses::primary_ipv4() {
         variables.entry("DEVICE_LAN_IP".to_owned()).or_insert_with(|| address.to_string());

@@ -22,22 +22,23 @@ impl Work<'_> {
             Err(error) if error.is_not_found() => return Ok(()),
             other => drop(other?),
         }
-        self.remove(&found.id)
+        self.remove(&found.id, Removal::Force)
     }
 
     /// Removes a container by force, named by its name or id, and waits until it is gone.
     pub(super) fn remove_container(&self, container: &str) -> Result<(), Failure> {
         match self.docker.inspect_container(container) {
             // The Engine also takes the start of an id.
-            Ok(found) if container == found.name() || container == found.id => self.remove(&found.id),
+            Ok(found) if container == found.name() || container == found.id => self.remove(&found.id, Removal::Force),
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn remove(&self, id: &str) -> Result<(), Failure> {
-        match self.docker.remove_container(id, Removal::Force) {
+    /// Removes a container by its id and waits until it is gone.
+    pub(super) fn remove(&self, id: &str, how: Removal) -> Result<(), Failure> {
+        match self.docker.remove_container(id, how) {
             Err(error) if !error.is_not_found() && !error.is_removal_in_progress() => return Err(error.into()),
             _ => {}
         }

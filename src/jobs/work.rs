@@ -1,12 +1,13 @@
 //! What a job has at hand, which function does it, and how it ends when it cannot be done.
 
 use super::Settings;
+use super::compose::Compose;
 use super::live_files;
 use crate::cancel::Cancel;
 use crate::docker::{self, Docker};
 use crate::domain::job::{JobSpec, Outcome};
 use crate::os::statistics::CpuSample;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) born: CpuSample,
     /// The Engine's data root, once a listing has asked for it: where apps lie on boards without a partition for them.
     pub(super) data_root: &'a OnceLock<PathBuf>,
+    /// The compose of this device, once one has answered.
+    pub(super) compose: &'a OnceLock<Compose>,
 }
 
 /// Why a job is not done.
@@ -46,6 +49,37 @@ impl Failure {
     pub(super) fn of(what: impl Display, error: impl Display) -> Failure {
         Failure::Text(format!("{what}: {error}"))
     }
+}
+
+impl Failure {
+    /// Whether nothing more can be done in this job: it is cancelled, or the Engine is away.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Failure::Engine(error) if *error == docker::Error::Cancelled || error.is_engine_down())
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Engine(error) => error.fmt(f),
+            Failure::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Does something with each of many, also when one fails: the first failure is the one that is told.
+pub(super) fn for_all<T>(
+    all: impl IntoIterator<Item = T>,
+    mut each: impl FnMut(T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut result = Ok(());
+    for one in all {
+        match each(one) {
+            Err(failure) if failure.is_final() => return Err(failure),
+            other => result = result.and(other),
+        }
+    }
+    result
 }
 
 impl From<docker::Error> for Failure {
@@ -95,7 +129,7 @@ impl Work<'_> {
             JobSpec::PutBack { container, kept } => self.put_back(container, kept),
             JobSpec::Upload(upload) => done(self.upload(upload)),
             JobSpec::HasImage { repository } => self.has_repository(repository).map(Outcome::HasImage),
-            JobSpec::DeleteFiles(folder) => done(self.folders(folder).and_then(|folders| folders.delete())),
+            JobSpec::DeleteFiles(folder) => done(self.delete_files(folder)),
             JobSpec::WriteLiveFiles(files) => {
                 done(self.folders(&files.folder).and_then(|folders| live_files::write(&folders, files)))
             }

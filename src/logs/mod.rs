@@ -17,7 +17,7 @@ mod ring;
 pub mod source;
 mod stamp;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use serde_json::Value;
 
 use actor::Message;
@@ -220,6 +220,18 @@ impl Feed {
     /// [`Command::Say`], likewise.
     pub fn say(&self, container: &str, text: String) {
         self.metered(Command::Say { container: container.to_owned(), text });
+    }
+
+    /// [`Feed::line`] for whoever must not wait, not even for the hub: `false`, and `line` is not asked for, when too much
+    /// is under way.
+    pub fn offer(&self, container: &str, line: impl FnOnce() -> String) -> bool {
+        let taken = self.credits.try_send(());
+        if taken.is_ok() {
+            let command = Command::Line { container: container.to_owned(), line: line() };
+            drop(self.inbox.send(Message::Metered(command)));
+        }
+        // A hub that has ended takes everything.
+        !matches!(taken, Err(TrySendError::Full(())))
     }
 
     fn metered(&self, command: Command) {

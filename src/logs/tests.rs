@@ -347,6 +347,20 @@ fn what_a_job_feeds_keeps_its_order_with_what_the_state_thread_says() {
 }
 
 #[test]
+fn s5_an_offered_line_is_refused_at_once_when_too_much_is_under_way() {
+    let ((inbox, messages), (credits, taken)) = (unbounded(), bounded(1));
+    let feed = Feed { inbox, credits };
+    assert!(feed.offer("prod_1_a", || "first".to_owned()));
+    assert!(!feed.offer("prod_1_a", || panic!("nobody asked for it")));
+    let Ok(Message::Metered(Command::Line { line, .. })) = messages.try_recv() else { panic!("no line") };
+    assert_eq!(line, "first");
+    taken.recv().unwrap();
+    assert!(feed.offer("prod_1_a", || "second".to_owned()));
+    drop((messages, taken));
+    assert!(feed.offer("prod_1_a", || panic!("to nobody")), "a hub that has ended holds nobody up");
+}
+
+#[test]
 fn a_follower_that_panics_takes_nothing_with_it() {
     let (panicking, panicked) = unbounded();
     let source: Source = Arc::new(move |_, _, _| {

@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown, symlink,
 };
 use std::path::{Path, PathBuf};
 
@@ -147,6 +147,14 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Makes `path` a symbolic link to `target`.
+///
+/// # Errors
+/// The system's, also when something has that name.
+pub fn link(target: &Path, path: &Path) -> io::Result<()> {
+    symlink(target, path)
 }
 
 /// The permission bits of what `path` leads to.

@@ -193,6 +193,7 @@ impl Edges {
             serial: flock.serial_number.clone(),
             feed: logs.feed(),
             time_floor: self.context.time_floor,
+            programs: jobs::Programs::of_agent(),
         };
         self.jobs = Some(jobs::spawn(settings, self.inbox.clone(), Message::Jobs, self.on_exit(Edge::Jobs))?);
         Ok(())

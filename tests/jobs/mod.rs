@@ -18,7 +18,7 @@ use reagent::docker::{Address, Docker};
 use reagent::domain::app::Stage;
 use reagent::domain::job::{Folder, JobId, JobSpec, Launch, Outcome};
 use reagent::domain::ports::{Binding, Protocol};
-use reagent::jobs::{self, Event, Handle, Settings};
+use reagent::jobs::{self, Event, Handle, Programs, Settings};
 use reagent::logs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,12 +43,14 @@ struct Setup {
     docker: Docker,
     has_gpu: fn() -> bool,
     update_base: String,
+    programs: Programs,
 }
 
 impl Setup {
     fn of(daemon: &DockerDaemon) -> Setup {
         let docker = Docker::at(Address::from_setting(&daemon.host(), "").expect("the daemon has an address"));
-        Setup { docker, has_gpu: || false, update_base: "http://127.0.0.1:1".to_owned() }
+        let programs = Programs::with([]);
+        Setup { docker, has_gpu: || false, update_base: "http://127.0.0.1:1".to_owned(), programs }
     }
 
     fn spawn(self) -> Jobs {
@@ -67,6 +69,7 @@ impl Setup {
             serial: "serial".to_owned(),
             feed: hub.feed(),
             time_floor: Wall::default(),
+            programs: self.programs,
         };
         let (sink, events) = unbounded();
         let handle = jobs::spawn_with(settings, self.has_gpu, sink, |event| event, |_| {}).expect("threads");

@@ -231,12 +231,18 @@ pub enum Removal {
     Gentle,
     /// Killed or untagged first.
     Force,
+    /// As [`Removal::Force`]; a container takes its anonymous volumes along.
+    WithVolumes,
 }
 
 impl Removal {
     /// Adds the wish to a request.
     pub(super) fn apply(self, request: Request) -> Request {
-        if self == Removal::Force { request.query("force", "1") } else { request }
+        match self {
+            Removal::Gentle => request,
+            Removal::Force => request.query("force", "1"),
+            Removal::WithVolumes => request.query("force", "1").query("v", "1"),
+        }
     }
 }
 
@@ -310,7 +316,7 @@ impl Docker {
         Ok(waited.status_code)
     }
 
-    /// `DELETE /containers/{id or name}`. Anonymous volumes stay.
+    /// `DELETE /containers/{id or name}`. Anonymous volumes stay, but for [`Removal::WithVolumes`].
     pub fn remove_container(&self, container: &str, how: Removal) -> Result<(), Error> {
         // Without a name the path would be another one.
         if container.is_empty() {

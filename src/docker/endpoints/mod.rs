@@ -12,8 +12,10 @@ pub mod containers;
 pub mod create;
 pub mod images;
 pub mod logs;
+pub mod networks;
 pub mod prune;
 pub mod system;
+pub mod volumes;
 
 /// The empty JSON object, as the Engine writes members of a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,13 +100,16 @@ fn starting_and_stopping_what_is_already_there_is_a_success() {
 
 #[test]
 fn waiting_and_removing() {
-    let engine = engine("wait", &["wait", "inspect-404", "remove", "remove-running-409", "inspect-empty-name"]);
+    let engine =
+        engine("wait", &["wait", "inspect-404", "remove", "remove", "remove-running-409", "inspect-empty-name"]);
     assert_eq!(engine.docker.wait_container("a", Condition::NotRunning), Ok(0));
     assert_eq!(asked(&engine), "POST /v1.41/containers/a/wait?condition=not-running");
     assert!(engine.docker.wait_container("a", Condition::Removed).unwrap_err().is_not_found());
     assert_eq!(asked(&engine), "POST /v1.41/containers/a/wait?condition=removed");
     assert_eq!(engine.docker.remove_container("a", Removal::Force), Ok(()));
     assert_eq!(asked(&engine), "DELETE /v1.41/containers/a?force=1");
+    assert_eq!(engine.docker.remove_container("a", Removal::WithVolumes), Ok(()));
+    assert_eq!(asked(&engine), "DELETE /v1.41/containers/a?force=1&v=1");
     assert_eq!(engine.docker.remove_container("a", Removal::Gentle).unwrap_err().status(), Some(409));
     assert_eq!(asked(&engine), "DELETE /v1.41/containers/a");
     assert!(engine.docker.remove_container("", Removal::Force).unwrap_err().is_not_found());
@@ -311,6 +314,9 @@ fn refusals_are_classified_by_status_and_then_by_text() {
     assert!(refusal(409, "can not get logs from container which is dead or marked for removal").is_not_found());
     assert!(refusal(500, "driver failed: Bind for 0.0.0.0:80 failed: port is already allocated").is_port_conflict());
     assert!(refusal(500, "listen tcp4 0.0.0.0:80: bind: address already in use").is_port_conflict());
+    assert!(refusal(403, "error while removing network: network p id 1 has active endpoints").is_in_use());
+    assert!(refusal(409, "remove p_data: volume is in use - [1]").is_in_use());
+    assert!(!refusal(403, "bridge is a pre-defined network and cannot be removed").is_in_use());
     assert!(refusal(400, "Unknown runtime specified nvidia").is_nvidia_runtime());
     assert!(!refusal(404, "No such image: nvidia-demo:1").is_nvidia_runtime());
     assert!(!refusal(500, "No such image: x").is_image_not_found());
