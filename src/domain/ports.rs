@@ -168,7 +168,8 @@ pub struct Binding {
     pub protocol: Protocol,
     /// Port on the host.
     pub host_port: u16,
-    /// New from the pool: probe it before use. A port that the app held before is not probed, its own container may hold it.
+    /// From the pool and in no start yet: probe it before use. Other ports are not probed, the app's own container may hold
+    /// them.
     pub fresh: bool,
 }
 
@@ -203,6 +204,8 @@ pub struct Ports {
     held: BTreeMap<PortKey, u16>,
     /// The values of `held`. One host port serves one rule, whatever its protocol: a person reads the number alone.
     used: BTreeSet<u16>,
+    /// Those of them that no start has been given yet.
+    fresh: BTreeSet<u16>,
     /// Found bound by somebody else.
     taken: BTreeSet<(Protocol, u16)>,
 }
@@ -220,15 +223,22 @@ impl Ports {
     }
 
     /// Keeps the assignment, else takes `preferred` if no other app holds it, else the first free port of the pool. The
-    /// flag says that the port is new from the pool. `None`: the pool is exhausted.
+    /// flag says that the port is from the pool and in no start yet. `None`: the pool is exhausted.
     pub fn recover_or_reserve(&mut self, key: &PortKey, preferred: u16) -> Option<(u16, bool)> {
         if let Some(port) = self.get(key) {
-            return Some((port, false));
+            return Some((port, self.fresh.contains(&port)));
         }
         if !self.taken.contains(&(key.protocol, preferred)) && self.claim(key, preferred) {
             return Some((preferred, false));
         }
-        self.take_from_pool(key).map(|port| (port, true))
+        let port = self.take_from_pool(key)?;
+        self.fresh.insert(port);
+        Some((port, true))
+    }
+
+    /// A start is given this port: the next one finds it known.
+    pub fn begin_use(&mut self, port: u16) {
+        self.fresh.remove(&port);
     }
 
     /// Assigns `port` if that can be done without taking anything from anybody: true if it is the assignment of `key` then.
@@ -247,9 +257,7 @@ impl Ports {
 
     /// Drops an assignment that cannot be bound: somebody else is there. `port` is passed over from now on.
     pub fn give_up(&mut self, key: &PortKey, port: u16) {
-        if let Some(held) = self.held.remove(key) {
-            self.used.remove(&held);
-        }
+        self.retain(|holder, _| holder != key);
         self.taken.insert((key.protocol, port));
     }
 
@@ -266,6 +274,7 @@ impl Ports {
     fn retain(&mut self, stays: impl Fn(&PortKey, u16) -> bool) {
         self.held.retain(|key, port| stays(key, *port));
         self.used = self.held.values().copied().collect();
+        self.fresh.retain(|port| self.used.contains(port));
     }
 
     fn take_from_pool(&mut self, key: &PortKey) -> Option<u16> {
@@ -301,7 +310,9 @@ mod tests {
         let mut ports = Ports::default();
         let (first, fresh) = ports.recover_or_reserve(&key(1, 80), 0).unwrap();
         assert!(fresh && (FIRST..=LAST).contains(&first));
-        assert_eq!(ports.recover_or_reserve(&key(1, 80), 0), Some((first, false)), "twice the same");
+        assert_eq!(ports.recover_or_reserve(&key(1, 80), 0), Some((first, true)), "twice the same");
+        ports.begin_use(first);
+        assert_eq!(ports.recover_or_reserve(&key(1, 80), 0), Some((first, false)), "a start has it");
         assert_ne!(ports.recover_or_reserve(&key(2, 80), 0).unwrap().0, first, "two apps, one declared port");
         assert_eq!(ports.recover_or_reserve(&key(3, 80), 41_234), Some((41_234, false)));
         let (other, fresh) = ports.recover_or_reserve(&key(4, 80), 41_234).unwrap();

@@ -107,6 +107,10 @@ fn a_project_has_its_name_its_ports_and_its_variables() {
 fn a_rule_publishes_a_port_that_has_no_host_port() {
     let mut world = world(PROD, two(), json!({"ports": [{"port": 90}, {"port": 8080, "local_ip": "10.0.0.9"}]}));
     assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40000*", "web 8080>40001*", "web 90>40002*"]);
+    let all = ["broker 1883>40000*", "web 8080>40001*", "web 90>40002*"];
+    assert_eq!(words(&project(&mut world, of(PROD)).1), all, "new until a start has them");
+    busy(&mut world, of(PROD));
+    world.state.up(of(PROD), Release::Installed).unwrap();
     assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40000", "web 8080>40001", "web 90>40002"]);
 }
 
