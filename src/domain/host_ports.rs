@@ -61,6 +61,7 @@ impl State {
 
     /// The start that runs has these ports: remembered for a conflict, and told where a DEV app is not on its declared port.
     pub(super) fn take_ports(&mut self, id: AppKey, bindings: &[Binding]) {
+        bindings.iter().for_each(|binding| self.ports.begin_use(binding.host_port));
         let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
         let before = std::mem::replace(&mut run.bindings, bindings.to_vec());
         if id.stage == Stage::Prod {

@@ -168,7 +168,8 @@ pub struct Binding {
     pub protocol: Protocol,
     /// Port on the host.
     pub host_port: u16,
-    /// New from the pool: probe it before use. A port that the app held before is not probed, its own container may hold it.
+    /// From the pool and in no start yet: probe it before use. Other ports are not probed, the app's own container may hold
+    /// them.
     pub fresh: bool,
 }
 
@@ -203,8 +204,8 @@ pub struct Ports {
     held: BTreeMap<PortKey, u16>,
     /// The values of `held`. One host port serves one rule, whatever its protocol: a person reads the number alone.
     used: BTreeSet<u16>,
-    /// New from the pool, and no container was bound to it yet: to be probed at each start.
-    unproven: BTreeSet<PortKey>,
+    /// Those of them that no start has been given yet.
+    fresh: BTreeSet<u16>,
     /// Found bound by somebody else.
     taken: BTreeSet<(Protocol, u16)>,
 }
@@ -222,17 +223,22 @@ impl Ports {
     }
 
     /// Keeps the assignment, else takes `preferred` if no other app holds it, else the first free port of the pool. The
-    /// flag says that the port is new from the pool. `None`: the pool is exhausted.
+    /// flag says that the port is from the pool and in no start yet. `None`: the pool is exhausted.
     pub fn recover_or_reserve(&mut self, key: &PortKey, preferred: u16) -> Option<(u16, bool)> {
         if let Some(port) = self.get(key) {
-            return Some((port, self.unproven.contains(key)));
+            return Some((port, self.fresh.contains(&port)));
         }
         if !self.taken.contains(&(key.protocol, preferred)) && self.claim(key, preferred) {
             return Some((preferred, false));
         }
         let port = self.take_from_pool(key)?;
-        self.unproven.insert(key.clone());
+        self.fresh.insert(port);
         Some((port, true))
+    }
+
+    /// A start is given this port: the next one finds it known.
+    pub fn begin_use(&mut self, port: u16) {
+        self.fresh.remove(&port);
     }
 
     /// Assigns `port` if that can be done without taking anything from anybody: true if it is the assignment of `key` then.
@@ -257,30 +263,19 @@ impl Ports {
         if self.used.contains(&port) {
             return false;
         }
-        self.unproven.remove(key);
-        if let Some(held) = self.held.insert(key.clone(), port) {
-            self.used.remove(&held);
-        }
-        self.used.insert(port)
+        self.retain(|holder, _| holder != key);
+        self.claim(key, port)
     }
 
     /// Drops an assignment that cannot be bound: somebody else is there. `port` is passed over from now on.
     pub fn give_up(&mut self, key: &PortKey, port: u16) {
-        if let Some(held) = self.held.remove(key) {
-            self.used.remove(&held);
-        }
-        self.unproven.remove(key);
+        self.retain(|holder, _| holder != key);
         self.taken.insert((key.protocol, port));
     }
 
     /// Drops all assignments of an app: an uninstall.
     pub fn release(&mut self, app: AppKey) {
         self.retain(|key, _| key.app != app);
-    }
-
-    /// A container of the app is bound to its ports.
-    pub fn prove(&mut self, app: AppKey) {
-        self.unproven.retain(|key| key.app != app);
     }
 
     /// Drops what an app holds besides these: services that its definition no longer has.
@@ -291,7 +286,7 @@ impl Ports {
     fn retain(&mut self, stays: impl Fn(&PortKey, u16) -> bool) {
         self.held.retain(|key, port| stays(key, *port));
         self.used = self.held.values().copied().collect();
-        self.unproven.retain(|key| self.held.contains_key(key));
+        self.fresh.retain(|port| self.used.contains(port));
     }
 
     fn take_from_pool(&mut self, key: &PortKey) -> Option<u16> {
@@ -328,8 +323,8 @@ mod tests {
         let (first, fresh) = ports.recover_or_reserve(&key(1, 80), 0).unwrap();
         assert!(fresh && (FIRST..=LAST).contains(&first));
         assert_eq!(ports.recover_or_reserve(&key(1, 80), 0), Some((first, true)), "twice the same");
-        ports.prove(key(1, 80).app);
-        assert_eq!(ports.recover_or_reserve(&key(1, 80), 0), Some((first, false)), "bound before");
+        ports.begin_use(first);
+        assert_eq!(ports.recover_or_reserve(&key(1, 80), 0), Some((first, false)), "a start has it");
         assert_ne!(ports.recover_or_reserve(&key(2, 80), 0).unwrap().0, first, "two apps, one declared port");
         assert_eq!(ports.recover_or_reserve(&key(3, 80), 41_234), Some((41_234, false)));
         let (other, fresh) = ports.recover_or_reserve(&key(4, 80), 41_234).unwrap();

@@ -122,9 +122,6 @@ impl State {
         if let Some(cancel) = run.cancel.take() {
             return self.follow_cancel(id, cancel);
         }
-        if step == Step::Start && outcome == Outcome::Done {
-            self.ports.prove(id);
-        }
         match (step, outcome) {
             (_, Outcome::Cancelled) => self.end_cancelled(id),
             (_, Outcome::EngineGone(reason)) => self.interrupt(id, &reason),

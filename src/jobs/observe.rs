@@ -167,10 +167,7 @@ mod tests {
         ];
         let summary = ContainerSummary { ports: ports.to_vec(), ..ContainerSummary::default() };
         let found: Vec<_> = published(&summary).into_iter().map(|it| (it.port, it.protocol, it.host_port)).collect();
-        assert_eq!(
-            found,
-            [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)]
-        );
+        assert_eq!(found, [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)]);
     }
 
     #[test]

@@ -108,7 +108,11 @@ fn a_project_has_its_name_its_ports_and_its_variables() {
 fn a_rule_publishes_a_port_that_has_no_host_port() {
     let mut world = world(PROD, two(), json!({"ports": [{"port": 90}, {"port": 8080, "local_ip": "10.0.0.9"}]}));
     assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40000*", "web 8080>40001*", "web 90>40002*"]);
-    assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40000*", "web 8080>40001*", "web 90>40002*"]);
+    let all = ["broker 1883>40000*", "web 8080>40001*", "web 90>40002*"];
+    assert_eq!(words(&project(&mut world, of(PROD)).1), all, "new until a start has them");
+    busy(&mut world, of(PROD));
+    world.state.up(of(PROD), Release::Installed).unwrap();
+    assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40000", "web 8080>40001", "web 90>40002"]);
 }
 
 #[test]
@@ -245,7 +249,7 @@ fn fresh_ports_that_are_found_taken_are_replaced() {
     };
     assert_eq!(words(&bindings), ["broker 1883>40000*", "web 8080>40001*"]);
     world.state.start_elsewhere(of(PROD), &bindings[..1], &[Step::Stop]);
-    assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40002*", "web 8080>40001*"]);
+    assert_eq!(words(&project(&mut world, of(PROD)).1), ["broker 1883>40002*", "web 8080>40001"]);
 }
 
 #[test]
