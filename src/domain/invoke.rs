@@ -116,7 +116,9 @@ impl State {
             return;
         }
         if only_agent && self.engine.answers() {
-            let query = super::job::Query::Tail { container, history: lines };
+            let app = self.apps.values().find(|app| app.container == container && !app.is_plain());
+            let project = app.map(|app| super::names::project(app.id, &app.name));
+            let query = super::job::Query::Tail { container, project, history: lines };
             self.start_job(Job::Invocation(id), JobSpec::Query(query));
         } else {
             self.end_invocation(id, Ok(Reply::of(json!(lines))));

@@ -355,7 +355,7 @@ impl State {
             LogEvent::Lookup { container } => self.look_up_listeners(container),
             LogEvent::Wanted { container } => {
                 if self.apps.values().any(|app| app.container == container && app.runs()) {
-                    self.logs(LogCommand::Follow { container });
+                    self.logs(LogCommand::Follow { container, project: None });
                 }
             }
             LogEvent::History { token, container, lines, only_agent } => {
@@ -390,7 +390,7 @@ impl State {
         let session = LogCommand::Session { up: self.generation().is_some() };
         let running = self.apps.values().filter(|app| app.runs());
         std::iter::once(session)
-            .chain(running.map(|app| LogCommand::Follow { container: app.container.clone() }))
+            .chain(running.map(|app| LogCommand::Follow { container: app.container.clone(), project: None }))
             .collect()
     }
 

@@ -197,7 +197,7 @@ impl State {
         let Some(app) = self.apps.values().find(|app| app.container == event.name) else { return };
         let (id, container) = (app.id, app.container.clone());
         if event.action == "start" {
-            self.logs(LogCommand::Follow { container });
+            self.logs(LogCommand::Follow { container, project: None });
         }
         self.look(id);
     }
@@ -219,7 +219,7 @@ impl State {
             return self.note(Level::Debug, format!("{id}: its container is {}", container.status));
         };
         if seen == AppState::Running {
-            self.logs(LogCommand::Follow { container: container.name.clone() });
+            self.logs(LogCommand::Follow { container: container.name.clone(), project: None });
         }
         let Some(app) = self.apps.get(&id).filter(|app| is_news(app.state, seen)) else { return };
         if seen == AppState::Failed {
@@ -256,7 +256,7 @@ impl State {
         app.seen = found;
         let (was, container) = (app.state, app.container.clone());
         if state == AppState::Running {
-            self.logs(LogCommand::Follow { container });
+            self.logs(LogCommand::Follow { container, project: None });
         }
         if state != was {
             self.note(Level::Info, format!("{id}: recorded {was}, found {state}"));

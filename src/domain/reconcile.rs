@@ -117,7 +117,7 @@ impl State {
             }
             Step::ClearRemote => self.logs(LogCommand::ClearRemote { container }),
             Step::ClearHistory => self.logs(LogCommand::ClearHistory { container }),
-            Step::Follow => self.logs(LogCommand::Follow { container }),
+            Step::Follow => self.logs(LogCommand::Follow { container, project: None }),
             Step::Adopt => self.adopt_update(id),
             Step::CancelUpdate => {
                 if let Some(app) = self.apps.get_mut(&id) {
@@ -203,7 +203,7 @@ impl State {
                 let container = app.container.clone();
                 self.say(id, text);
                 // What the container wrote before it ended is the reason that a person looks for.
-                self.logs(LogCommand::Follow { container });
+                self.logs(LogCommand::Follow { container, project: None });
                 self.fail_silently(id, &error, Retry::Later);
             }
             (Step::Pull { version: Version::Newest, .. }, Outcome::Done) if app.version.is_empty() => {

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use reagent::docker::{ContainerSpec, Docker};
 use reagent::domain::job::Container;
+use reagent::domain::message::LogCommand;
 use reagent::secret::Secret;
 
 fn pull() -> JobSpec {
@@ -135,7 +136,7 @@ fn a_pull_is_accepted_logged_and_done() {
     let auth = &daemon.wait_for_request("POST /images/create", 1).headers["x-registry-auth"];
     assert_eq!(URL_SAFE.decode(auth).expect("base64"), br#"{"username":"token","password":"hush"}"#);
     let container = NAME.to_owned();
-    jobs.hub.send(logs::Command::History { container, token: 1 });
+    jobs.hub.send(LogCommand::History { container, token: 1 });
     let lines = loop {
         if let logs::Event::History { lines, .. } = jobs.log.recv_timeout(LIMIT).expect("the history") {
             break lines;

@@ -16,7 +16,6 @@ use reagent::domain::ports::{Binding, Protocol};
 use reagent::jobs::{self, Event, Handle, Settings};
 use reagent::logs;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a test waits for anything.
@@ -49,7 +48,7 @@ impl Setup {
     fn spawn(self) -> Jobs {
         let folder = TempDir::new("jobs");
         let (logged, log) = unbounded();
-        let source: logs::source::Source = Arc::new(|_, _, _| Err(logs::source::OpenError::NotFound));
+        let source = logs::source::of_engine(self.docker.clone());
         let publish = |_| logs::Outflow::FREE;
         let hub = logs::spawn("serial", source, publish, logged, |event| event, |_| {}).expect("a thread");
         let settings = Settings {
