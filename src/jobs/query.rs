@@ -57,10 +57,7 @@ impl Work<'_> {
             Some(project) => excerpt::members(&self.docker, project)?,
             None => {
                 let found = self.docker.find_container(container)?;
-                found
-                    .map(|found| Member { name: container.to_owned(), id: found.id, label: None })
-                    .into_iter()
-                    .collect()
+                found.map(|found| Member::plain(&found)).into_iter().collect()
             }
         };
         let lines = excerpt::read(&self.docker, &members, &TAIL)?;

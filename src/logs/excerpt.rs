@@ -15,8 +15,18 @@ pub struct Member {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// It runs: also while it is paused, or waits for its restart.
+    pub running: bool,
     /// What compose calls it: only in a project.
     pub label: Option<String>,
+}
+
+impl Member {
+    /// A container that belongs to no project.
+    pub fn plain(container: &docker::Container) -> Member {
+        let (id, name) = (container.id.clone(), container.name().to_owned());
+        Member { id, name, running: container.state.running, label: None }
+    }
 }
 
 /// Which lines are read.
@@ -63,6 +73,7 @@ pub fn members(docker: &Docker, name: &str) -> Result<Vec<Member>, docker::Error
     let member = |of: &docker::ContainerSummary| Member {
         id: of.id.clone(),
         name: of.name().to_owned(),
+        running: matches!(of.state.as_str(), "running" | "paused" | "restarting"),
         label: Some(project::label(of.name(), &of.labels)),
     };
     let mut members: Vec<Member> = of_services.map(member).collect();

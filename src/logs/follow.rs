@@ -19,7 +19,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::source::{Listing, OpenError, Start};
+use super::listing::Listing;
+use super::source::{OpenError, Start};
 use crate::clock::{Now, Wall};
 
 /// Lines of the first stream.
@@ -261,6 +262,11 @@ impl Follow {
     /// Lines from the last one on come again, by another way than a stream.
     pub fn read_again(&mut self) {
         self.skip = self.last;
+    }
+
+    /// Lines up to this stamp, so many of them with it, are not to come any more.
+    pub fn passed(&mut self, last: (Wall, u32)) {
+        self.last = self.last.max(Some(last));
     }
 
     fn attach(&mut self, now: Now) -> Order {

@@ -190,14 +190,14 @@ impl Hub {
     /// A stream has ended.
     pub fn ended(&mut self, now: Now, stream: &Stream, end: End) {
         let Some(known) = self.containers.get_mut(&stream.app) else { return };
-        let Ended { acts, lines } = known.streams.ended(now, stream, end);
+        let Ended { acts, lines, replay } = known.streams.ended(now, stream, end);
         if known.forgotten {
             if !known.streams.has_stream() {
                 self.containers.remove(&stream.app);
             }
             return;
         }
-        if !lines.is_empty() {
+        if replay {
             known.ring.drop_restored();
         }
         lines.iter().for_each(|line| self.line(now, &stream.app, line));

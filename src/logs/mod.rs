@@ -18,6 +18,7 @@ mod follow;
 mod follower;
 mod gate;
 mod hub;
+mod listing;
 pub mod project;
 mod ring;
 pub mod source;

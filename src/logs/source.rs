@@ -5,14 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::excerpt::{self, Window};
-use super::{follow, project};
+use super::listing::{self, Known, Listing};
 use crate::cancel::Cancel;
 use crate::clock::{self, Wall};
 use crate::docker::{self, Docker, LogLine, LogOptions};
-
-/// Bytes of the lines that come with a listing.
-const LISTED_BYTES: usize = 256 * 1024;
 
 /// Where a log stream starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,44 +63,6 @@ pub enum Heard {
 /// a time it gives only what has been read already.
 pub type Lines = Box<dyn FnMut(Duration) -> Heard>;
 
-/// What the hub knows of a container of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Known {
-    /// It has a stream.
-    pub open: bool,
-    /// The stamp of its last line that was heard.
-    pub last: Option<Wall>,
-    /// Its last run that was heard to the end.
-    pub run: String,
-}
-
-/// A project as it was found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listing {
-    /// Its name.
-    pub project: String,
-    /// Its containers.
-    pub members: Vec<Found>,
-    /// Lines that nobody has heard yet, each with its container and with its stamp, oldest first: those of containers that
-    /// are heard for the first time, and of those that ran meanwhile and have ended.
-    pub lines: Vec<(String, String)>,
-    /// So many more containers are beyond the limit.
-    pub left_out: usize,
-}
-
-/// A container of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
-    /// Its name.
-    pub container: String,
-    /// What compose calls it.
-    pub label: String,
-    /// It runs.
-    pub running: bool,
-    /// Names its present or last run.
-    pub run: String,
-}
-
 /// Opens the log stream of a container (follow, standard output and error, time stamps). Blocks with a deadline, ends
 /// soon after the token is cancelled. Called on the follower's thread.
 pub type Open = dyn Fn(&str, Start, &Cancel) -> Result<Lines, OpenError> + Send + Sync;
@@ -133,7 +91,9 @@ pub fn of_engine(docker: Docker) -> Source {
     let of_list = docker.clone();
     Source {
         open: Arc::new(move |container, start, cancel| open(&docker.cancelled_by(cancel), container, start)),
-        list: Arc::new(move |name, known, cancel| list(&of_list.cancelled_by(cancel), name, known).map_err(refused)),
+        list: Arc::new(move |name, known, cancel| {
+            listing::list(&of_list.cancelled_by(cancel), name, known).map_err(refused)
+        }),
     }
 }
 
@@ -177,43 +137,6 @@ fn end(docker: &Docker, id: &str, run: &str) -> Heard {
         Ok(found) if !found.state.running || found.state.status == "restarting" => exited(Some(found.state.exit_code)),
         Ok(_) | Err(_) => Heard::End,
     }
-}
-
-fn list(docker: &Docker, name: &str, known: &BTreeMap<String, Known>) -> Result<Listing, docker::Error> {
-    let mut members = excerpt::members(docker, name)?;
-    let left_out = members.len().saturating_sub(project::MOST);
-    members.truncate(project::MOST);
-    let (mut found, mut lines) = (Vec::with_capacity(members.len()), Vec::new());
-    let window = Window { tail: follow::TAIL, bytes: LISTED_BYTES, since: None, until: None, limit: docker.deadline() };
-    for (index, member) in members.iter().enumerate() {
-        let of = known.get(&member.name).cloned().unwrap_or_default();
-        let label = member.label.clone().unwrap_or_default();
-        let mut entry = Found { container: member.name.clone(), label, running: true, run: String::new() };
-        if !of.open {
-            let inspected = match docker.inspect_container(&member.id) {
-                Ok(inspected) => inspected,
-                // It went in between.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error),
-            };
-            entry.running = inspected.state.running;
-            entry.run.clone_from(&inspected.state.started_at);
-            // What runs and was heard before goes on with its stream.
-            let is_news = if entry.running { of.last.is_none() } else { of.run != entry.run };
-            if is_news {
-                let window = Window { since: of.last, ..window };
-                match excerpt::of_container(docker, index, &inspected, &window) {
-                    Ok(more) => lines = excerpt::merge(vec![lines, more], &window),
-                    // Its own stream shows it, or says why it cannot.
-                    Err(docker::Error::Status { .. } | docker::Error::Http(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        found.push(entry);
-    }
-    let lines = lines.into_iter().map(|line| (members[line.member].name.clone(), line.stamped)).collect();
-    Ok(Listing { project: name.to_owned(), members: found, lines, left_out })
 }
 
 /// The file in which the Engine keeps a log. It tells a stream that has stalled from a container that is silent, without

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::follow::{End, Follow, From, Order};
-use super::source::{Known, Listing};
+use super::listing::{Known, Listing};
 use super::{project, stamp};
 use crate::clock::Now;
 
@@ -59,6 +59,8 @@ pub struct Ended {
     pub acts: Vec<Act>,
     /// New lines.
     pub lines: Vec<String>,
+    /// They are old ones, which take the place of restored ones.
+    pub replay: bool,
 }
 
 #[derive(Debug, Default)]
@@ -173,7 +175,7 @@ impl Streams {
         ended.acts.extend(order.and_then(|order| self.of_member(&container, order)));
         // What it was before the app became a compose project, or ceased to be one.
         let in_project = self.project.is_some();
-        self.members.retain(|_, member| !member.follow.is_idle() || member.label.is_some() == in_project);
+        self.members.retain(|_, member| member.follow.has_stream() || member.label.is_some() == in_project);
         ended
     }
 
@@ -245,13 +247,17 @@ impl Streams {
             // A stream that was opened meanwhile tells them itself.
             let member = self.members.get_mut(&container).filter(|member| !member.follow.has_stream());
             ended.lines.extend(member.and_then(|member| member.hear(line, self.width)));
+            ended.replay = true;
         }
         for found in members {
             let Some(member) = self.members.get_mut(&found.container) else { continue };
+            if let (Some(last), false) = (found.last, member.follow.has_stream()) {
+                member.follow.passed(last);
+            }
             if found.running {
                 let order = member.follow.follow(now);
                 ended.acts.extend(order.and_then(|order| self.of_member(&found.container, order)));
-            } else if !member.follow.has_stream() {
+            } else if !member.follow.has_stream() && !found.run.is_empty() {
                 member.run = found.run;
             }
         }
@@ -311,3 +317,6 @@ impl Member {
         Known { open: self.follow.has_stream(), last: self.follow.last(now), run: self.run.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests;
