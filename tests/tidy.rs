@@ -36,7 +36,7 @@ const TARGETS: [(&str, &str); 8] = [
 ];
 
 /// The functional core and the protocols: no IO, no clock, no thread, no channel, no log call.
-const PURE: [&str; 14] = [
+const PURE: [&str; 16] = [
     "src/domain/",
     "src/wamp/message",
     "src/wamp/auth",
@@ -51,6 +51,8 @@ const PURE: [&str; 14] = [
     "src/logs/gate",
     "src/logs/follow.rs",
     "src/logs/hub",
+    "src/logs/streams",
+    "src/logs/project",
 ];
 
 struct Source {

@@ -3,6 +3,7 @@
 
 use super::job::{JobSpec, Outcome};
 use super::message::{CallFailure, Effect, Generation, Invocation, Level, LogCommand};
+use super::plan::Kind;
 use super::{Call, Job, State};
 use crate::rpc::{self, Handler, Procedure, Reply};
 use serde_json::{Map, Value, json};
@@ -116,7 +117,9 @@ impl State {
             return;
         }
         if only_agent && self.engine.answers() {
-            let query = super::job::Query::Tail { container, history: lines };
+            let app = self.apps.values().find(|app| app.container == container && app.kind() == Kind::Compose);
+            let project = app.map(|app| app.project.clone());
+            let query = super::job::Query::Tail { container, project, history: lines };
             self.start_job(Job::Invocation(id), JobSpec::Query(query));
         } else {
             self.end_invocation(id, Ok(Reply::of(json!(lines))));

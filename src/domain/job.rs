@@ -245,10 +245,12 @@ pub enum Query {
     Ipv4Addresses,
     /// `get_agent_metadata`
     AgentMetadata,
-    /// The last 50 lines of a container, appended to what the history holds.
+    /// The last 50 lines of a container or of a compose project, appended to what the history holds.
     Tail {
         /// The container.
         container: String,
+        /// Of a compose app the project, normalised.
+        project: Option<String>,
         /// What the history holds.
         history: Vec<String>,
     },

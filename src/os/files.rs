@@ -110,11 +110,13 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Always the same name for one target, so that a crash leaves at most one; it begins with a dot and repeats nothing
-/// of the target's name, since other programs look for names that contain certain words.
+/// Always the same name for one target and thread, so that a crash leaves no more than there are threads, and two that
+/// write one file at a time do not meet; it begins with a dot and repeats nothing of the target's name, since other
+/// programs look for names that contain certain words.
 fn temporary(path: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     path.file_name().unwrap_or(OsStr::new("")).hash(&mut hasher);
+    std::thread::current().name().hash(&mut hasher);
     directory(path).join(format!(".new-{:016x}", hasher.finish()))
 }
 
@@ -259,6 +261,31 @@ mod tests {
         assert!(write_atomic(&dir.join("file"), b"new", 0o600).is_err(), "a directory is not replaced");
         assert_eq!(dir.names(), ["file"]);
         assert!(write_atomic(&dir.join("none/file"), b"new", 0o600).is_err());
+    }
+
+    #[test]
+    fn two_threads_that_write_one_file_at_a_time_do_not_meet() {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let writers: Vec<_> = ["one", "two"]
+            .into_iter()
+            .map(|name| {
+                let path = path.clone();
+                let (ended, end) = crossbeam_channel::bounded(1);
+                let body = move || {
+                    let written: Vec<_> = (0..300)
+                        .map(|_| write_atomic(&path, name.as_bytes(), 0o600).map_err(|e| e.to_string()))
+                        .collect();
+                    ended.send(written).unwrap();
+                };
+                crate::thread::spawn(name, |_| {}, body).unwrap();
+                end
+            })
+            .collect();
+        for end in writers {
+            assert!(end.recv().unwrap().iter().all(Result::is_ok));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]

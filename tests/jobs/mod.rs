@@ -21,7 +21,6 @@ use reagent::domain::ports::{Binding, Protocol};
 use reagent::jobs::{self, Event, Handle, Programs, Settings};
 use reagent::logs;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a test waits for anything.
@@ -56,7 +55,7 @@ impl Setup {
     fn spawn(self) -> Jobs {
         let folder = TempDir::new("jobs");
         let (logged, log) = unbounded();
-        let source: logs::source::Source = Arc::new(|_, _, _| Err(logs::source::OpenError::NotFound));
+        let source = logs::source::of_engine(self.docker.clone());
         let publish = |_| logs::Outflow::FREE;
         let hub = logs::spawn("serial", source, publish, logged, |event| event, |_| {}).expect("a thread");
         let settings = Settings {
@@ -92,7 +91,7 @@ impl Jobs {
     /// The lines that the log of a container has.
     #[track_caller]
     fn log_of(&self, container: &str) -> Vec<String> {
-        self.hub.send(logs::Command::History { container: container.to_owned(), token: 1 });
+        self.hub.send(reagent::domain::message::LogCommand::History { container: container.to_owned(), token: 1 });
         loop {
             if let logs::Event::History { lines, .. } = self.log.recv_timeout(LIMIT).expect("the history") {
                 return lines;
