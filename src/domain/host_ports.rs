@@ -205,7 +205,7 @@ impl State {
         let ports: Vec<Value> = rules.iter().map(PortRule::encode).collect();
         let is_told =
             self.calls.values().any(|call| matches!(call, Call::Ports(app, sent) if *app == id && *sent == ports));
-        if ports == received || is_told || self.generation().is_none() {
+        if ports == received || is_told || !self.session.may_report() {
             return;
         }
         let payload = json!({"app_key": id.key, "device_key": self.device.device_key, "swarm_key": self.device.swarm_key,

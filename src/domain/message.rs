@@ -22,12 +22,17 @@ pub enum Event {
     Tick,
     /// A signal asks the agent to end.
     Shutdown,
-    /// A session was joined: presence claimed, testament set.
+    /// A session was joined: presence claimed, testament on its way.
     Joined {
         /// Its generation.
         generation: Generation,
         /// Its id on the router.
         session: u64,
+    },
+    /// The router holds the testament, or has refused it and the session goes on without.
+    Testament {
+        /// The session.
+        generation: Generation,
     },
     /// The declared procedures and subscriptions are registered, but for those named.
     Opened {

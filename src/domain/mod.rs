@@ -101,8 +101,8 @@ pub struct State {
 /// What a call was made for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Call {
-    /// A step of the connect sequence.
-    Connect(connect::Step),
+    /// A part of the connect sequence.
+    Connect(connect::Part),
     /// The status of a heartbeat.
     Heartbeat,
     /// A state report of an app.
@@ -220,6 +220,7 @@ impl State {
                 self.end();
             }
             Event::Joined { generation, session } => self.on_joined(generation, session),
+            Event::Testament { generation } => self.on_testament(generation),
             Event::Opened { generation, failed } => self.on_opened(generation, &failed),
             Event::Left { generation, reason } => self.on_left(generation, &reason),
             Event::Refused { line } => self.effect(Effect::Exit { code: 1, line: Some(line), then: None }),
@@ -301,7 +302,7 @@ impl State {
 
     fn on_answer(&mut self, purpose: Call, result: Result<Vec<serde_json::Value>, message::CallFailure>) {
         match purpose {
-            Call::Connect(step) => self.on_connect_answer(step, result),
+            Call::Connect(part) => self.on_connect_answer(part, result),
             Call::Heartbeat => self.on_heartbeat_answer(result),
             Call::Report(app) => self.on_report_answer(app, result),
             Call::Ports(app, sent) => self.on_ports_answer(app, sent, result),

@@ -82,6 +82,8 @@ pub(super) struct World {
     pub history: VecDeque<Happened>,
     /// The session, if there is one.
     pub generation: Option<u64>,
+    /// With a router that is far away: answers that are under way. They come with [`World::round_trip`] alone.
+    pub under_way: Option<Vec<Event>>,
     /// What the router refuses to register.
     pub refuses: Vec<String>,
     /// Claims of reports that were not true when they were stored.
@@ -135,6 +137,7 @@ impl World {
             answers: Vec::new(),
             history: VecDeque::new(),
             generation: None,
+            under_way: None,
             refuses: Vec::new(),
             untrue: Vec::new(),
             sessions: 0,
@@ -193,12 +196,19 @@ impl World {
         self.sessions += 1;
         self.generation = Some(self.sessions);
         self.inbox.push_back(Event::Joined { generation: self.sessions, session: 1000 + self.sessions });
+        if self.backend.answers.get("testament") != Some(&None) {
+            self.hear(Event::Testament { generation: self.sessions });
+        }
     }
 
     /// The session is lost, and with it every call.
     pub fn leave(&mut self) {
         if let Some(generation) = self.generation.take() {
-            self.inbox.retain(|event| !matches!(event, Event::Answered { .. } | Event::Opened { .. }));
+            let of_session = |event: &Event| {
+                matches!(event, Event::Answered { .. } | Event::Opened { .. } | Event::Testament { .. })
+            };
+            self.inbox.retain(|event| !of_session(event));
+            self.under_way.iter_mut().for_each(Vec::clear);
             self.inbox.push_back(Event::Left { generation, reason: "test".to_owned() });
         }
     }
@@ -246,6 +256,7 @@ impl World {
     fn reboot(&mut self) {
         self.jobs.clear();
         self.inbox.clear();
+        self.under_way.iter_mut().for_each(Vec::clear);
         self.generation = None;
         self.kill = None;
         self.seed += 1;
@@ -268,6 +279,15 @@ impl World {
             }
         }
         panic!("does not come to rest; the last of it: {:#?}", self.tail());
+    }
+
+    /// Lets the answers that are under way arrive, in this order, and everything settle. Returns what was done since.
+    pub fn round_trip(&mut self, order: impl FnOnce(&mut Vec<Event>)) -> Vec<String> {
+        let mut arrived = self.under_way.replace(Vec::new()).unwrap_or_default();
+        order(&mut arrived);
+        self.inbox.extend(arrived);
+        self.settle();
+        std::mem::take(&mut self.trace)
     }
 
     /// Lets time pass, from deadline to deadline, and everything settle.
@@ -353,7 +373,7 @@ impl World {
             Effect::Fail { request, text, .. } => self.answers.push((request, Err(text))),
             Effect::Open { generation } => {
                 self.trace.push("open".to_owned());
-                self.inbox.push_back(Event::Opened { generation, failed: self.refuses.clone() });
+                self.hear(Event::Opened { generation, failed: self.refuses.clone() });
             }
             Effect::Redial { .. } => {
                 self.trace.push("redial".to_owned());
@@ -388,7 +408,15 @@ impl World {
         let (line, result) = self.backend.answer(uri, args);
         self.trace.extend(line);
         if let Some(result) = result.filter(|_| self.generation.is_some()) {
-            self.inbox.push_back(Event::Answered { call, result });
+            self.hear(Event::Answered { call, result });
+        }
+    }
+
+    /// The router or the backend has answered.
+    fn hear(&mut self, event: Event) {
+        match &mut self.under_way {
+            Some(under_way) => under_way.push(event),
+            None => self.inbox.push_back(event),
         }
     }
 

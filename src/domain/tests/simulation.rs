@@ -47,7 +47,17 @@ fn disturb(world: &mut World, dice: &mut Dice) {
         183 => world.engine.down = !world.engine.down,
         184..=185 => world.kill = Some((dice.roll(3) as u32, dice.pick(&[Kill::BeforeCommit, Kill::AfterCommit]))),
         186..=188 => {
-            let word = dice.pick(&["metadata", "key", "status", "architecture", "report", "ports", "list", "token"]);
+            let word = dice.pick(&[
+                "testament",
+                "metadata",
+                "key",
+                "status",
+                "architecture",
+                "report",
+                "ports",
+                "list",
+                "token",
+            ]);
             let answer = dice.pick(&[0, 1, 2]);
             world.backend.answers.insert(word, [None, Some(transport()), Some(refusal())][answer].clone());
         }
