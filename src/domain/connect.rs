@@ -3,9 +3,9 @@
 //! ```text
 //!  round trip  step         what is sent, in this order, before anything of it is answered
 //!  ----------  -----------  ------------------------------------------------------------------------------------
-//!      1 - 3                upgrade; HELLO; AUTHENTICATE                                    (the `wamp` thread)
-//!      4                    the claim, alone: a second device is refused before it has said anything    (〃)
-//!      5       Identifying  testament (〃), metadata, credential key     ── moved to another project: Redial
+//!      1 - 3                upgrade; HELLO; AUTHENTICATE    (the `wamp` thread; TCP and TLS have theirs before)
+//!      4                    the claim, alone: a second device is refused before it has said anything      (〃)
+//!      5       Identifying  testament (〃), metadata, credential key       ── moved to another project: Redial
 //!      6       Announcing   CONFIGURING, registrations and subscriptions, architecture
 //!     (+n)     Draining     reports that were queued, one per app at a time, for a while
 //!              Engine       nothing: the container engine must have answered once, no bound
@@ -15,8 +15,8 @@
 //! ```
 //!
 //! On a long way only the number of round trips counts, so each step sends all that depends on no answer of the same step.
-//! The next step begins when all [`parts`] of a step are settled, answered or failed: an error is logged and the sequence
-//! goes on. Why each boundary is there:
+//! The next step begins when all `parts` of a step are settled, answered or failed: an error is logged and the sequence goes
+//! on. Why each boundary is there:
 //!
 //! - The first write of the device is CONFIGURING. It, and everything after it, waits for the metadata, so that it is the
 //!   identity of now that writes (C8), and for the testament, so that the router can take it back.
@@ -201,9 +201,9 @@ impl State {
 
     /// A part is answered or has failed; the last one ends the step.
     fn settle(&mut self, part: Part) {
-        let before = self.session.open.len();
-        self.session.open.retain(|open| *open != part);
-        if before != 1 || !self.session.open.is_empty() {
+        let Some(at) = self.session.open.iter().position(|open| *open == part) else { return };
+        self.session.open.swap_remove(at);
+        if !self.session.open.is_empty() {
             return;
         }
         match self.session.step {
