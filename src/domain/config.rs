@@ -35,6 +35,8 @@ pub struct Device {
     pub arch: String,
     /// Agent version.
     pub version: String,
+    /// Extension of archives of sources, without a dot.
+    pub archive_extension: String,
     /// What it can do with its machine.
     pub means: Means,
     /// How long a new release has to run before the one before it goes (decision 30).

@@ -40,6 +40,7 @@ pub mod request;
 pub mod slot;
 pub mod sync;
 pub mod timers;
+pub mod transfer;
 pub mod transition;
 pub mod walk;
 
@@ -86,6 +87,8 @@ pub struct State {
     jobs: BTreeMap<JobId, Job>,
     /// Invocations that wait for a privilege check, a job or the log hub.
     invocations: BTreeMap<u64, invoke::Pending>,
+    /// Archives that arrive.
+    transfers: transfer::Transfers,
     timers: Timers,
     /// Reboot, power-off or restart that is about to happen.
     power: Option<power::Power>,
@@ -136,6 +139,8 @@ pub(crate) enum Job {
     Platform,
     /// An answer to an invocation.
     Invocation(u64),
+    /// A message of an archive that arrives for this container.
+    Upload(String),
 }
 
 /// What the database held at start.
@@ -184,6 +189,7 @@ impl State {
             calls: BTreeMap::new(),
             jobs: BTreeMap::new(),
             invocations: BTreeMap::new(),
+            transfers: transfer::Transfers::default(),
             timers: Timers::default(),
             power: None,
             offline,
@@ -334,6 +340,7 @@ impl State {
                 }
             }
             Job::Invocation(invocation) => self.on_query(invocation, outcome),
+            Job::Upload(container) => self.on_upload(&container, outcome),
         }
     }
 
@@ -349,6 +356,8 @@ impl State {
             Timer::Report(app) => self.send_report(app),
             Timer::Token(app) => self.ask_for_token(app),
             Timer::Prove(app) => self.prove(app),
+            Timer::Transfer(number) => self.on_transfer_expired(number),
+            Timer::Progress(number) => self.on_progress_due(number),
             Timer::Power => self.end(),
             Timer::Exit => self.exit(),
             Timer::Trim => {

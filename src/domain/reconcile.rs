@@ -7,7 +7,7 @@
 //!                └── events, resync, crash timer    └── failed: FAILED, crash loop
 //! ```
 
-use super::app::{AppKey, AppState, UpdateStatus};
+use super::app::{AppKey, AppState, Stage, UpdateStatus};
 use super::crash::STABLE;
 use super::job::JobSpec;
 use super::lines;
@@ -33,6 +33,9 @@ impl State {
         }
         if why != Why::Retry {
             self.forget_crashes(id);
+        }
+        if why == Why::Requested {
+            self.stop_upload(id);
         }
         let Some(app) = self.apps.get_mut(&id) else { return };
         if !app.is_idle() {
@@ -60,6 +63,16 @@ impl State {
             // The engine is away: everything is driven when it is back, and this wish with it.
             Some(_) if !self.engine.answers() => app.again = Some(why),
             Some(action) => self.begin(id, action),
+        }
+    }
+
+    /// Stop was pressed while the sources of an app in development still arrive (5.3 step 3).
+    fn stop_upload(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get(&id).filter(|_| id.stage == Stage::Dev) else { return };
+        let is_at_rest = app.state.is_gone() || matches!(app.state, AppState::Present | AppState::Failed);
+        if is_at_rest && matches!(app.wanted, AppState::Present | AppState::Built) {
+            let container = app.container.clone();
+            self.cancel_transfer(&container);
         }
     }
 

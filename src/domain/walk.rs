@@ -188,7 +188,8 @@ impl State {
                 }
             }
             // The engine's own record of the fault is in the log already.
-            Step::Pull { .. } | Step::Build | Step::Push | Step::Rehost(_) if plain && run.accepted => {}
+            Step::Rehost(_) if run.accepted => {}
+            Step::Pull { .. } | Step::Build | Step::Push if plain && run.accepted => {}
             Step::Pull { .. } if plain => self.say(id, lines::pull_failed(error)),
             _ => self.say(id, error.to_owned()),
         }
@@ -287,10 +288,6 @@ impl State {
             self.logs(follow);
         }
     }
-}
-
-impl State {
-    pub(super) fn cancel_transfer(&mut self, _: &str) {}
 }
 
 fn insert(steps: &mut VecDeque<Step>, first: &[Step]) {

@@ -81,7 +81,7 @@ pub enum Event {
 pub struct Publication {
     /// `reswarm.logs.<serial>.<container>`.
     pub topic: String,
-    /// `args[0]`: a string (lines joined with `\n`), or `{"type": "build", "chunk": <text>}`.
+    /// `args[0]`: a string (lines joined with `\n`), `{"type": "build", "chunk": <text>}`, or a progress message.
     pub payload: Value,
     /// Container output may be dropped on a slow link. Agent lines (at most 64 KiB each, and few) may not; but they keep
     /// their place between the lines of their topic, so both kinds travel in one queue.

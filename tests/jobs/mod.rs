@@ -1,6 +1,7 @@
 //! The job workers against the fake Docker daemon: what a start, a stop, a pull and a listing do, and how they end when
 //! the Engine misbehaves.
 
+mod archives;
 mod build;
 mod containers;
 mod keep;

@@ -13,6 +13,8 @@ pub(in crate::domain) struct Engine {
     pub images: BTreeSet<String>,
     /// App names that have a directory.
     pub folders: BTreeSet<String>,
+    /// Archives of sources.
+    pub archives: super::archives::Archives,
     /// Every job that needs it ends as `EngineGone`.
     pub down: bool,
     /// Tags that the registry does not have.
@@ -64,6 +66,7 @@ pub(in crate::domain) fn name(spec: &JobSpec) -> Option<String> {
         JobSpec::Keep { kept, .. } => format!("keep {kept}"),
         JobSpec::PutBack { kept, .. } => format!("put back {kept}"),
         JobSpec::Observe { .. } => "observe".to_owned(),
+        JobSpec::Upload(upload) => super::archives::name(upload),
         _ => return None,
     })
 }
@@ -147,6 +150,7 @@ impl Engine {
             }
             JobSpec::Statistics { .. } => Outcome::Statistics { stats: json!({"cpu_usage": 1.0}), sample: None },
             JobSpec::Platform => Outcome::Platform { os: "linux".to_owned() },
+            JobSpec::Upload(upload) => self.archives.take(upload),
             JobSpec::Query(_) => Outcome::Answer(vec![json!("answer")]),
             JobSpec::RemoveImageList { images } => {
                 self.images.retain(|image| !images.contains(image));
@@ -176,7 +180,7 @@ impl Engine {
                 self.images.insert(target.clone());
                 Outcome::Done
             }
-            JobSpec::Unpack { .. } | JobSpec::Push { .. } | JobSpec::Rehost(_) | JobSpec::Upload(_) => Outcome::Done,
+            JobSpec::Unpack { .. } | JobSpec::Push { .. } | JobSpec::Rehost(_) => Outcome::Done,
             JobSpec::Keep { container, kept } => {
                 if let Some(mut old) = self.containers.remove(container) {
                     (old.name, old.status) = (kept.clone(), "exited".to_owned());
