@@ -23,6 +23,8 @@ mod large_tests;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod listing;
+#[cfg(test)]
 mod ordinary;
 #[cfg(test)]
 mod outage;
