@@ -34,6 +34,8 @@ pub struct Device {
     pub arch: String,
     /// Agent version.
     pub version: String,
+    /// Extension of archives of sources, without a dot.
+    pub archive_extension: String,
     /// What it can do with its machine.
     pub means: Means,
     /// Studio base URL, learned from the status answer, in memory only.

@@ -18,6 +18,13 @@ pub fn text(line: Line, name: &str, version: &str) -> String {
     }
 }
 
+/// The beginning of an upload.
+pub const UPLOAD_BEGUN: &str = "First package of the sources received";
+/// Its end.
+pub const UPLOAD_FINISHED: &str = "Sources received, the build starts";
+/// Its end without one.
+pub const UPLOAD_EXPIRED: &str = "The upload of the sources has stopped: nothing came for 10 minutes";
+
 /// M-STARTFAIL
 pub fn start_failed(name: &str, error: &str) -> String {
     format!("{name} could not be started: {error}")

@@ -199,6 +199,17 @@ pub enum LogCommand {
         /// The message.
         text: String,
     },
+    /// How far something has come: shown, not stored.
+    Progress {
+        /// The container.
+        container: String,
+        /// What it is about: a line of its own for viewers.
+        id: String,
+        /// What is being done.
+        status: String,
+        /// `42.000%`
+        progress: String,
+    },
     /// Clear what viewers see.
     ClearRemote {
         /// The container.

@@ -37,6 +37,7 @@ pub mod request;
 pub mod slot;
 pub mod sync;
 pub mod timers;
+pub mod transfer;
 pub mod transition;
 
 #[cfg(test)]
@@ -82,6 +83,8 @@ pub struct State {
     jobs: BTreeMap<JobId, Job>,
     /// Invocations that wait for a privilege check, a job or the log hub.
     invocations: BTreeMap<u64, invoke::Pending>,
+    /// Archives that arrive.
+    transfers: transfer::Transfers,
     timers: Timers,
     /// Reboot, power-off or restart that is about to happen.
     power: Option<power::Power>,
@@ -132,6 +135,8 @@ pub(crate) enum Job {
     Platform,
     /// An answer to an invocation.
     Invocation(u64),
+    /// A message of an archive that arrives for this container.
+    Upload(String),
 }
 
 /// What the database held at start.
@@ -178,6 +183,7 @@ impl State {
             calls: BTreeMap::new(),
             jobs: BTreeMap::new(),
             invocations: BTreeMap::new(),
+            transfers: transfer::Transfers::default(),
             timers: Timers::default(),
             power: None,
             offline,
@@ -327,6 +333,7 @@ impl State {
                 }
             }
             Job::Invocation(invocation) => self.on_query(invocation, outcome),
+            Job::Upload(container) => self.on_upload(&container, outcome),
         }
     }
 
@@ -341,6 +348,8 @@ impl State {
             Timer::Drive(app) => self.drive(app, slot::Why::Verify),
             Timer::Report(app) => self.send_report(app),
             Timer::Token(app) => self.ask_for_token(app),
+            Timer::Transfer(number) => self.on_transfer_expired(number),
+            Timer::Progress(number) => self.on_progress_due(number),
             Timer::Power => self.end(),
             Timer::Exit => self.exit(),
             Timer::Trim => {

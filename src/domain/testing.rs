@@ -24,6 +24,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tables::Tables;
 
+#[path = "testing/archives.rs"]
+pub(super) mod archives;
 #[path = "testing/backend.rs"]
 pub(super) mod backend;
 #[path = "testing/engine.rs"]
@@ -109,6 +111,7 @@ pub(super) fn device() -> Device {
         repository: "apps/".to_owned(),
         arch: "amd64".to_owned(),
         version: "0.30.0".to_owned(),
+        archive_extension: "tgz".to_owned(),
         ..Device::default()
     }
 }
@@ -411,6 +414,7 @@ impl World {
     fn trace_log(&mut self, command: LogCommand) {
         self.trace.push(match command {
             LogCommand::Say { text, .. } => format!("say {text}"),
+            LogCommand::Progress { id, progress, .. } => format!("progress {id} {progress}"),
             LogCommand::ClearRemote { .. } => "clear".to_owned(),
             LogCommand::ClearHistory { .. } => "clear history".to_owned(),
             LogCommand::Forget { .. } => "forget".to_owned(),

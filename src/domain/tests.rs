@@ -12,4 +12,5 @@ mod requests;
 mod restarts;
 mod session;
 mod simulation;
+mod transfers;
 mod updates;

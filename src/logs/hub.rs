@@ -118,6 +118,10 @@ impl Hub {
                 self.dirty(now, &container);
                 self.say(now, &container, &text);
             }
+            Command::Progress { container, id, status, progress } => {
+                let payload = json!({"id": id, "status": status, "progress": progress});
+                self.tell(now, &container, payload);
+            }
             Command::ClearRemote { container } => self.say(now, &container, "LOGGER_CLEAR"),
             Command::ClearHistory { container } => {
                 self.known(&container).ring.clear();
@@ -311,13 +315,17 @@ impl Hub {
         }
     }
 
-    /// Publishes an agent line behind the backlog.
+    /// Publishes an agent line.
     fn say(&mut self, now: Now, container: &str, text: &str) {
+        self.tell(now, container, json!({"type": "build", "chunk": ring::cut(text, AGENT_LINE)}));
+    }
+
+    /// Publishes a message of the agent behind the backlog.
+    fn tell(&mut self, now: Now, container: &str, payload: Value) {
         if self.gate.listeners(container) == Listeners::Some {
             let limit = self.room.clamp(BEFORE_AGENT_LINE, batch::FLUSH).min(self.budget.available(now.mono));
             self.flush(container, limit);
         }
-        let payload = json!({"type": "build", "chunk": ring::cut(text, AGENT_LINE)});
         self.publish(container, payload, false);
     }
 

@@ -57,6 +57,18 @@ pub enum Command {
         /// The text.
         text: String,
     },
+    /// How far an operation of the agent has come, `{"id", "status", "progress"}`: published always and in its place, but
+    /// not kept. Whoever sends it sees to it that there are few.
+    Progress {
+        /// The container.
+        container: String,
+        /// A line of its own for viewers.
+        id: String,
+        /// What is being done.
+        status: String,
+        /// `42.000%`
+        progress: String,
+    },
     /// Viewers shall clear their view (`LOGGER_CLEAR`); nothing is stored.
     ClearRemote {
         /// The container.
@@ -155,7 +167,7 @@ pub enum Event {
 pub struct Publication {
     /// `reswarm.logs.<serial>.<container>`.
     pub topic: String,
-    /// `args[0]`: a string (lines joined with `\n`), or `{"type": "build", "chunk": <text>}`.
+    /// `args[0]`: a string (lines joined with `\n`), `{"type": "build", "chunk": <text>}`, or a progress message.
     pub payload: Value,
     /// Container output may be dropped on a slow link. Agent lines (at most 64 KiB each, and few) may not; but they keep
     /// their place between the lines of their topic, so both kinds travel in one queue.

@@ -257,6 +257,7 @@ pub fn device(context: &Context, flock: &Flock) -> Device {
         appliance_domain: flock.appliance_domain.clone(),
         arch: crate::release::ARCH.to_owned(),
         version: crate::release::VERSION.to_owned(),
+        archive_extension: context.options.compressed_build_extension.clone(),
         means: means(),
         base_url: None,
         credential_key: None,

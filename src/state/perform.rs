@@ -81,6 +81,9 @@ fn of_log_command(command: LogCommand) -> logs::Command {
         LogCommand::Unfollow { container } => logs::Command::Unfollow { container },
         LogCommand::Forget { container } => logs::Command::Forget { container },
         LogCommand::Say { container, text } => logs::Command::Say { container, text },
+        LogCommand::Progress { container, id, status, progress } => {
+            logs::Command::Progress { container, id, status, progress }
+        }
         LogCommand::ClearRemote { container } => logs::Command::ClearRemote { container },
         LogCommand::ClearHistory { container } => logs::Command::ClearHistory { container },
         LogCommand::Restore { container, lines } => logs::Command::Restore { container, lines },

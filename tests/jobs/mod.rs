@@ -1,5 +1,6 @@
 //! The job workers against the fake Docker daemon: what each job does, and how it ends when the Engine misbehaves.
 
+mod archives;
 mod build;
 mod containers;
 mod keep;

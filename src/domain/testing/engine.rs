@@ -12,6 +12,8 @@ pub(in crate::domain) struct Engine {
     pub images: BTreeSet<String>,
     /// App names that have a directory.
     pub folders: BTreeSet<String>,
+    /// Archives of sources.
+    pub archives: super::archives::Archives,
     /// Every job that needs it ends as `EngineGone`.
     pub down: bool,
     /// Tags that the registry does not have.
@@ -40,6 +42,7 @@ pub(in crate::domain) fn name(spec: &JobSpec) -> Option<String> {
         JobSpec::HasImage { .. } => "has image".to_owned(),
         JobSpec::DeleteFiles(_) => "delete files".to_owned(),
         JobSpec::Observe { .. } => "observe".to_owned(),
+        JobSpec::Upload(upload) => super::archives::name(upload),
         _ => return None,
     })
 }
@@ -118,6 +121,7 @@ impl Engine {
             }
             JobSpec::Statistics { .. } => Outcome::Statistics { stats: json!({"cpu_usage": 1.0}), sample: None },
             JobSpec::Platform => Outcome::Platform { os: "linux".to_owned() },
+            JobSpec::Upload(upload) => self.archives.take(upload),
             JobSpec::Query(_) => Outcome::Answer(vec![json!("answer")]),
             other => panic!("the model engine cannot do {other:?}"),
         }

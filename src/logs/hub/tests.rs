@@ -152,6 +152,23 @@ fn an_agent_line_is_published_always_and_behind_the_backlog() {
 }
 
 #[test]
+fn progress_is_published_always_and_in_its_place_but_not_kept() {
+    let progress = |desk: &mut Desk| {
+        let (id, status, progress) = ("app.tgz".to_owned(), "Transfer Progress:".to_owned(), "42.000%".to_owned());
+        desk.command(Command::Progress { container: APP.to_owned(), id, status, progress });
+    };
+    let message = json!({"id": "app.tgz", "status": "Transfer Progress:", "progress": "42.000%"});
+    let mut desk = Desk::watched();
+    desk.line(APP, "a");
+    progress(&mut desk);
+    assert_eq!(desk.published(), [json!("a"), message.clone()]);
+    assert_eq!(desk.history(APP).0, ["a"]);
+    let mut unheard = Desk::new();
+    progress(&mut unheard);
+    assert_eq!(unheard.published(), [message]);
+}
+
+#[test]
 fn a_huge_agent_line_is_cut_because_it_is_never_dropped() {
     let mut desk = Desk::watched();
     desk.say(&"x".repeat(1_000_000));
