@@ -18,6 +18,8 @@ use crate::clock;
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// How much of a long body is read and sent at a time, in bytes.
 const PIECE: usize = 64 * 1024;
+/// How long such a piece waits for room before it looks whether the answer has begun already.
+const ROOM: Duration = Duration::from_secs(1);
 /// How long one attempt to connect lasts before the cancel token is looked at: nothing else can interrupt a connect.
 const CONNECT_SLICE: Duration = Duration::from_millis(100);
 
@@ -76,11 +78,12 @@ pub fn open(
 ) -> Result<Response, Error> {
     let connection = Connection::to(address, deadline, cancel)?;
     let written = connection.write(&request.encode(prefix), deadline);
-    connection.answer(request.method, written, deadline)
+    connection.answer(request.method, written, Vec::new(), deadline)
 }
 
 /// [`open`] for a request whose body [`follows`](Request::body_follows): it is read from `body` as it is sent, a piece at
-/// a time. `silence` is the deadline of each piece, and of the answer.
+/// a time. `silence` is the deadline of each piece, and of the answer. A peer that answers before it has read all need not
+/// read the rest.
 ///
 /// # Errors
 /// As [`open`]; [`Error::Source`].
@@ -95,20 +98,20 @@ pub fn upload(
     let soon = || Deadline::after(silence);
     let connection = Connection::to(address, soon(), cancel)?;
     let mut written = connection.write(&request.encode(prefix), soon());
-    let (mut left, mut piece) = (request.follows(), vec![0; PIECE]);
-    while written.is_ok() && left > 0 {
+    let (mut left, mut piece, mut early) = (request.follows(), vec![0; PIECE], Vec::new());
+    while written.is_ok() && left > 0 && early.is_empty() {
         let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         match body.read(&mut piece[..most]) {
             Ok(0) => return Err(Error::Source("it is shorter than it was".into())),
             Ok(count) => {
-                written = connection.write(&piece[..count], soon());
+                written = connection.write_unless_answered(&piece[..count], &mut early, soon());
                 left -= count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Error::Source(error.to_string())),
         }
     }
-    connection.answer(request.method, written, soon())
+    connection.answer(request.method, written, early, soon())
 }
 
 impl Response {
@@ -174,13 +177,35 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the head of the final response to a request that was written like that.
-    fn answer(self, to: Method, written: Result<(), Error>, deadline: Deadline) -> Result<Response, Error> {
+    /// [`Connection::write`], until something comes back, which goes into `early`.
+    fn write_unless_answered(&self, mut bytes: &[u8], early: &mut Vec<u8>, deadline: Deadline) -> Result<(), Error> {
+        let _closer = self.closer();
+        let mut chunk = [0; 1024];
+        while !bytes.is_empty() && early.is_empty() {
+            match self.socket.write(bytes, deadline.left()?.map(|left| left.min(ROOM))) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => {
+                    self.go_on_after(&error)?;
+                    let count = self.socket.read(&mut chunk, Some(Duration::from_millis(1))).unwrap_or_default();
+                    early.extend_from_slice(&chunk[..count]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the head of the final response to a request that was written like that; `early` is the start of it.
+    fn answer(
+        self,
+        to: Method,
+        written: Result<(), Error>,
+        mut early: Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Response, Error> {
         // A peer that refuses a request early stops reading it: its answer counts, not the failed write.
         if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
             return Err(error);
         }
-        let mut early = Vec::new();
         let mut chunk = [0; 8 * 1024];
         let head = loop {
             match decode_head(&early)? {

@@ -1,5 +1,4 @@
-//! The job workers against the fake Docker daemon: what a start, a stop, a pull and a listing do, and how they end when
-//! the Engine misbehaves.
+//! The job workers against the fake Docker daemon: what each job does, and how it ends when the Engine misbehaves.
 
 mod archives;
 mod build;
@@ -18,6 +17,7 @@ use reagent::clock::Wall;
 use reagent::docker::{Address, Docker};
 use reagent::domain::app::Stage;
 use reagent::domain::job::{Folder, JobId, JobSpec, Launch, Outcome};
+use reagent::domain::message::LogCommand;
 use reagent::domain::ports::{Binding, Protocol};
 use reagent::jobs::{self, Event, Handle, Programs, Settings};
 use reagent::logs;
@@ -30,16 +30,16 @@ const IMAGE: &str = "registry.test/apps/prod_amd64_900001_app:1.0.0";
 const NAME: &str = "prod_900001_app";
 
 /// Workers with an Engine, an apps directory, and a log hub of their own.
-struct Jobs {
-    handle: Handle,
-    events: Receiver<Event>,
+pub struct Jobs {
+    pub handle: Handle,
+    pub events: Receiver<Event>,
     log: Receiver<logs::Event>,
     hub: logs::Handle,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What differs from test to test.
-struct Setup {
+pub struct Setup {
     docker: Docker,
     has_gpu: fn() -> bool,
     update_base: String,
@@ -48,12 +48,17 @@ struct Setup {
 
 impl Setup {
     fn of(daemon: &DockerDaemon) -> Setup {
-        let docker = Docker::at(Address::from_setting(&daemon.host(), "").expect("the daemon has an address"));
+        Setup::at(&daemon.host())
+    }
+
+    /// With the Engine at this `DOCKER_HOST`.
+    pub fn at(host: &str) -> Setup {
+        let docker = Docker::at(Address::from_setting(host, "").expect("it is an address"));
         let programs = Programs::with([]);
         Setup { docker, has_gpu: || false, update_base: "http://127.0.0.1:1".to_owned(), programs }
     }
 
-    fn spawn(self) -> Jobs {
+    pub fn spawn(self) -> Jobs {
         let folder = TempDir::new("jobs");
         let (logged, log) = unbounded();
         let source = logs::source::of_engine(self.docker.clone());
@@ -84,15 +89,15 @@ impl Jobs {
 
     /// Does one job to its end.
     #[track_caller]
-    fn perform(&self, spec: JobSpec) -> Outcome {
+    pub fn perform(&self, spec: JobSpec) -> Outcome {
         self.handle.start(1, spec);
         self.wait_for_end(1)
     }
 
     /// The lines that the log of a container has.
     #[track_caller]
-    fn log_of(&self, container: &str) -> Vec<String> {
-        self.hub.send(reagent::domain::message::LogCommand::History { container: container.to_owned(), token: 1 });
+    pub fn log_of(&self, container: &str) -> Vec<String> {
+        self.hub.send(LogCommand::History { container: container.to_owned(), token: 1 });
         loop {
             if let logs::Event::History { lines, .. } = self.log.recv_timeout(LIMIT).expect("the history") {
                 return lines;
@@ -102,7 +107,7 @@ impl Jobs {
 
     /// Starts a job that the Engine accepts; how it ends.
     #[track_caller]
-    fn perform_accepted(&self, spec: JobSpec) -> Outcome {
+    pub fn perform_accepted(&self, spec: JobSpec) -> Outcome {
         self.handle.start(1, spec);
         assert_eq!(self.next(), Event::Accepted(1));
         self.wait_for_end(1)
@@ -118,13 +123,13 @@ impl Jobs {
     }
 
     #[track_caller]
-    fn next(&self) -> Event {
+    pub fn next(&self) -> Event {
         self.events.recv_timeout(LIMIT).expect("an event of the workers")
     }
 
     /// The next event, which is the end of this job.
     #[track_caller]
-    fn wait_for_end(&self, job: JobId) -> Outcome {
+    pub fn wait_for_end(&self, job: JobId) -> Outcome {
         match self.next() {
             Event::Ended { job: ended, outcome } if ended == job => outcome,
             other => panic!("not the end of job {job} but {other:?}"),

@@ -253,6 +253,18 @@ fn a_refusal_in_the_middle_of_a_long_body_is_the_answer() {
 }
 
 #[test]
+fn an_answer_that_begins_in_the_middle_of_a_long_body_is_heard_though_the_rest_is_never_read() {
+    let (hears, heard) = bounded::<()>(0);
+    let peer = Peer::new("half", move |mut stream| {
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let _until_dropped = heard.recv();
+    });
+    assert_eq!(peer.upload(&mut io::repeat(b'x'), LIMIT, &Cancel::new()), Ok(200));
+    drop(hears);
+}
+
+#[test]
 fn a_body_that_is_shorter_than_it_was_or_cannot_be_read_ends_the_connection() {
     struct Unreadable;
     impl Read for Unreadable {
