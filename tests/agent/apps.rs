@@ -99,7 +99,7 @@ fn an_update_replaces_container_and_image_and_tells_the_new_version() {
     let mark = device.cloud.backend.mark();
     device.request(&device.cloud.backend.known(501, "PROD").update_to("2.0.0", 101), "RUNNING");
     settle(&device);
-    assert_eq!(device.reports_since(mark, 501), ["UPDATING", "PRESENT", "STARTING", "RUNNING"]);
+    assert_eq!(device.reports_since(mark, 501), ["UPDATING", "PRESENT", "RUNNING"]);
     let confirmed = device.cloud.backend.wait_for_state(LIMIT, mark, 501, "PRESENT");
     assert_eq!(
         (&confirmed.argument()["updateStatus"], &confirmed.argument()["release_key"]),
