@@ -15,6 +15,7 @@ use super::hub::{Hub, Output};
 use super::source::Source;
 use super::{Command, Event, Feed, Handle, Outflow, Publication};
 use crate::clock;
+use crate::probe::Probe;
 use crate::thread::{self, Exit};
 
 /// Messages with lines that may be under way. Each has the lines of one read (32 KiB or so; one long line at most).
@@ -35,6 +36,8 @@ pub enum Message {
     Lines(Stream, Vec<String>),
     /// A follower's last word.
     Ended(Stream, End),
+    /// Answered by being taken.
+    Probe(Probe),
     /// The handle is gone.
     Stop,
 }
@@ -141,6 +144,7 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
                 self.vanished(&stream);
                 self.hub.ended(now, &stream, end);
             }
+            Message::Probe(probe) => probe.answer(),
             Message::Stop => {}
         }
     }

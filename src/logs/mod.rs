@@ -17,6 +17,7 @@ mod ring;
 pub mod source;
 mod stamp;
 
+use crate::probe::Probe;
 use crossbeam_channel::Sender;
 use serde_json::Value;
 
@@ -186,6 +187,11 @@ impl Handle {
     pub fn send(&self, command: Command) {
         // A hub that has ended is known by its exit hook; what was meant for it is void.
         drop(self.inbox.send(Message::Command(command)));
+    }
+
+    /// Asks the thread whether it works. Never blocks.
+    pub fn probe(&self, probe: Probe) {
+        drop(self.inbox.send(Message::Probe(probe)));
     }
 
     /// A way in for jobs.
