@@ -71,7 +71,7 @@ impl Status {
         };
         match &self.engine {
             None => link,
-            Some(reason) => format!("{link}; Docker is not reachable: {reason}"),
+            Some(reason) => format!("{link}; {reason}"),
         }
     }
 }
@@ -120,13 +120,10 @@ mod tests {
         expect(&|status| status.on_wamp(&failed(2)), "");
         expect(&|status| status.connected(), "STATUS=connected to ws://router/ws");
         let away = docker::Error::Unreachable("no socket".to_owned());
-        expect(
-            &|status| status.on_docker(&down),
-            &format!("STATUS=connected to ws://router/ws; Docker is not reachable: {away}"),
-        );
+        expect(&|status| status.on_docker(&down), &format!("STATUS=connected to ws://router/ws; {away}"));
         expect(
             &|status| status.on_wamp(&lost("no pong")),
-            &format!("STATUS=not connected, trying again: no pong; Docker is not reachable: {away}"),
+            &format!("STATUS=not connected, trying again: no pong; {away}"),
         );
         let up = docker::events::Event::Up {
             api_version: docker::ApiVersion { major: 1, minor: 41 },

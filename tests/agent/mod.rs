@@ -17,6 +17,7 @@ mod online;
 mod power;
 mod procedures;
 mod secrets;
+mod service;
 mod session;
 mod sync;
 
