@@ -15,6 +15,8 @@ pub mod tap;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod inits;
+#[cfg(test)]
 mod large_tests;
 #[cfg(test)]
 mod lifecycle;
