@@ -1,69 +1,13 @@
 //! What a service manager is told (sd_notify(3)), by a fake one: when it runs, how it does, that it lives, that it ends.
 
 use super::{Device, LIMIT, app};
-use crate::util::{TempDir, docker_daemon::Fault};
-use crossbeam_channel::{Receiver, unbounded};
+use crate::util::ServiceManager;
+use crate::util::docker_daemon::Fault;
 use reagent::clock;
 use rusqlite::Connection;
 use std::fs;
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
-
-/// A service manager: what it is told, and when.
-struct Manager {
-    heard: Receiver<(Duration, String)>,
-    _folder: TempDir,
-}
-
-impl Manager {
-    /// One that starts the agent of `device`; it expects a sign of life within `period`, if that is given.
-    fn of(device: &mut Device, period: Option<Duration>) -> Manager {
-        let folder = TempDir::new("notify");
-        let path = folder.join("socket");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        Manager::listen(device, socket, path.display().to_string(), period, folder)
-    }
-
-    fn listen(
-        device: &mut Device,
-        socket: UnixDatagram,
-        address: String,
-        period: Option<Duration>,
-        folder: TempDir,
-    ) -> Manager {
-        let env = &mut device.agent.options.env;
-        env.push(("NOTIFY_SOCKET".to_owned(), address));
-        env.extend(period.map(|period| ("WATCHDOG_USEC".to_owned(), period.as_micros().to_string())));
-        let (tell, heard) = unbounded();
-        // A manager without a listener ends this: nobody waits for it longer than that.
-        socket.set_read_timeout(Some(LIMIT * 4)).unwrap();
-        let listen = move || {
-            let mut message = [0; 512];
-            while let Ok(length) = socket.recv(&mut message)
-                && tell.send((clock::mono(), String::from_utf8_lossy(&message[..length]).into_owned())).is_ok()
-            {
-            }
-        };
-        reagent::thread::spawn("manager", |_| {}, listen).unwrap();
-        Manager { heard, _folder: folder }
-    }
-
-    /// Everything up to the message that begins like this.
-    #[track_caller]
-    fn until(&self, start: &str) -> Vec<String> {
-        let mut seen = Vec::new();
-        loop {
-            let Ok((_, message)) = self.heard.recv_timeout(LIMIT) else { panic!("no {start:?} but {seen:?}") };
-            let found = message.starts_with(start);
-            seen.push(message);
-            if found {
-                return seen;
-            }
-        }
-    }
-}
 
 /// The names of the agent's threads.
 fn threads(device: &Device) -> Vec<String> {
@@ -77,7 +21,7 @@ fn s10_it_is_ready_when_its_threads_run_whatever_router_and_engine_do() {
     let mut device = Device::prepare();
     device.cloud.go_down();
     device.engine.go_down();
-    let manager = Manager::of(&mut device, None);
+    let manager = ServiceManager::of(&mut device.agent.options, None);
     device.agent.restart();
     let told = manager.until("READY=1");
     assert!(told.iter().all(|message| !message.contains("STATUS=connected")), "{told:?}");
@@ -93,8 +37,7 @@ fn s10_it_is_ready_when_its_threads_run_whatever_router_and_engine_do() {
 fn the_status_follows_the_session_and_the_end_is_announced() {
     let mut device = Device::prepare();
     let name = format!("reagent-test-{}-status", std::process::id());
-    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
-    let manager = Manager::listen(&mut device, socket, format!("@{name}"), None, TempDir::new("unused"));
+    let manager = ServiceManager::with_name(&mut device.agent.options, &name);
     device.connect();
     let connected = format!("STATUS=connected to {}", device.cloud.router.url());
     let told = manager.until(&connected);
@@ -112,7 +55,7 @@ fn the_status_follows_the_session_and_the_end_is_announced() {
 fn an_agent_with_nothing_to_do_and_with_nothing_that_answers_gives_its_signs_of_life() {
     let period = Duration::from_millis(500);
     let mut device = Device::prepare();
-    let manager = Manager::of(&mut device, Some(period));
+    let manager = ServiceManager::of(&mut device.agent.options, Some(period));
     device.connect();
     manager.until("READY=1");
     let signs = |of: &str| {
@@ -134,7 +77,7 @@ fn an_agent_with_nothing_to_do_and_with_nothing_that_answers_gives_its_signs_of_
 #[test]
 fn a_state_thread_that_stands_still_ends_the_signs_of_life_until_it_goes_on() {
     let mut device = Device::prepare();
-    let manager = Manager::of(&mut device, Some(Duration::from_millis(500)));
+    let manager = ServiceManager::of(&mut device.agent.options, Some(Duration::from_millis(500)));
     device.connect();
     manager.until("WATCHDOG=1");
     let mut other = Connection::open(device.agent.agent_dir().join("reagent.db")).unwrap();
@@ -158,7 +101,7 @@ fn nothing_runs_for_a_manager_that_expects_no_signs_of_life_or_those_of_another_
     let own = std::process::id().to_string();
     for variables in [&[][..], &[("WATCHDOG_USEC", "100000"), ("WATCHDOG_PID", &own)]] {
         let mut device = Device::prepare();
-        let manager = Manager::of(&mut device, None);
+        let manager = ServiceManager::of(&mut device.agent.options, None);
         device
             .agent
             .options
@@ -176,7 +119,7 @@ fn nothing_runs_for_a_manager_that_expects_no_signs_of_life_or_those_of_another_
 fn a_child_does_not_know_the_manager_and_an_agent_that_starts_itself_anew_does() {
     let mut device = Device::prepare();
     let period = Duration::from_secs(2);
-    let manager = Manager::of(&mut device, Some(period));
+    let manager = ServiceManager::of(&mut device.agent.options, Some(period));
     let bin = device.agent.folder.join("bin");
     fs::create_dir_all(&bin).unwrap();
     let environment = device.agent.folder.join("environment");

@@ -28,6 +28,8 @@ mod outage;
 mod parts_tests;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod threads;
 
 use crate::util::{TempDir, wait_until};
 use base64::Engine;

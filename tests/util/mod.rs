@@ -4,9 +4,11 @@
 
 mod agent;
 pub mod docker_daemon;
+mod service_manager;
 mod temp_dir;
 mod wait;
 
 pub use agent::{Agent, Options};
+pub use service_manager::ServiceManager;
 pub use temp_dir::TempDir;
 pub use wait::wait_until;
