@@ -1,12 +1,11 @@
 //! What a service manager is told (sd_notify(3)), by a fake one: when it runs, how it does, that it lives, that it ends.
 
 use super::{Device, LIMIT, app};
-use crate::util::ServiceManager;
 use crate::util::docker_daemon::Fault;
+use crate::util::{ServiceManager, program};
 use reagent::clock;
 use rusqlite::Connection;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 /// The names of the agent's threads.
@@ -123,9 +122,8 @@ fn a_child_does_not_know_the_manager_and_an_agent_that_starts_itself_anew_does()
     let bin = device.agent.folder.join("bin");
     fs::create_dir_all(&bin).unwrap();
     let environment = device.agent.folder.join("environment");
-    let script = format!("#!/bin/sh\n/usr/bin/env >'{}'\necho not today >&2\nexit 1\n", environment.display());
-    fs::write(bin.join("reboot"), script).unwrap();
-    fs::set_permissions(bin.join("reboot"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!("/usr/bin/env >'{}'\necho not today >&2\nexit 1", environment.display());
+    program(&bin.join("reboot"), &script);
     device.connect();
     for _ in 0..2 {
         manager.until("READY=1");
