@@ -3,11 +3,12 @@
 //! The first half holds the copy of the script to what was measured with the original; the second puts the agent under it.
 
 use super::{Device, LIMIT, app};
-use crate::util::{TempDir, copy_of_the_agent, program, wait_until};
+use crate::util::{TempDir, copy_of_the_agent, lines_of, program, wait_until};
+use crossbeam_channel::Receiver;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 /// The script at work on a folder, with a `ps` and a `systemctl` that only writes down what it is asked.
@@ -15,7 +16,7 @@ struct Manager {
     programs: TempDir,
     child: Child,
     cycles: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    answers: Receiver<String>,
     /// How much of `orders` was read.
     read: usize,
     /// What `--version` said, in order.
@@ -40,7 +41,7 @@ impl Manager {
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a shell");
-        let (cycles, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (cycles, answers) = (child.stdin.take().unwrap(), lines_of(child.stdout.take().unwrap()));
         Manager { programs, child, cycles, answers, read: 0, versions: Vec::new(), rolled_back: 0 }
     }
 
@@ -48,11 +49,9 @@ impl Manager {
     fn cycle(&mut self) -> Option<String> {
         self.cycles.write_all(b"\n").unwrap();
         loop {
-            let mut line = String::new();
-            assert_ne!(self.answers.read_line(&mut line).unwrap(), 0, "the script has ended");
-            match line.trim_end() {
-                "done" => break,
-                version => self.versions.push(version.to_owned()),
+            match self.answers.recv_timeout(LIMIT).expect("the cycle ends") {
+                done if done == "done" => break,
+                version => self.versions.push(version),
             }
         }
         let orders = fs::read_to_string(self.programs.join("orders")).unwrap();

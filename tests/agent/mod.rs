@@ -12,6 +12,7 @@ mod command_line;
 mod crash;
 mod engine;
 mod idle;
+mod install;
 mod launcher;
 mod logs;
 mod manager;

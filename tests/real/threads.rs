@@ -3,11 +3,12 @@
 
 use crate::cloud::Cloud;
 use crate::util::docker_daemon::DockerDaemon;
-use crate::util::{Agent, Options, ServiceManager};
+use crate::util::{Agent, Options, ServiceManager, lines_of};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Attaches to one thread and stops it; lets go of it when its input ends. The numbers are those of ptrace(2).
 const DEBUGGER: &str = r#"
@@ -40,10 +41,9 @@ impl Stopped {
             .stdout(Stdio::piped())
             .spawn()
             .expect("perl is there");
-        let mut told = String::new();
-        BufReader::new(debugger.stdout.take().unwrap()).read_line(&mut told).unwrap();
+        let told = lines_of(debugger.stdout.take().unwrap());
         let stopped = Stopped(debugger);
-        assert_eq!(told, "stopped\n", "{name}: what the debugger said is above");
+        assert_eq!(told.recv_timeout(LIMIT).as_deref(), Ok("stopped"), "{name}: what the debugger said is above");
         stopped
     }
 }
@@ -65,7 +65,7 @@ fn each_thread_that_stands_still_ends_the_signs_of_life_and_brings_them_back() {
     let mut agent = Agent::prepare(Options { flock: cloud.flock(), env, ..Options::default() });
     let manager = ServiceManager::of(&mut agent.options, Some(period));
     agent.restart();
-    cloud.backend.wait_for_status(Duration::from_secs(30), 0, "CONNECTED");
+    cloud.backend.wait_for_status(LIMIT, 0, "CONNECTED");
     // The fourth worker is the one of the lane that waits for nobody.
     for (thread, named) in [("state", "state"), ("wamp", "wamp"), ("logs", "logs"), ("job-3", "jobs")] {
         manager.heard.try_iter().for_each(drop);

@@ -1,10 +1,11 @@
-//! Files that a test makes and then runs.
+//! Files that a test makes and then runs, and what they say.
 //!
 //! They are written by a child. Written by the test itself, the file could be open for writing in a process that another test
 //! has just forked, and what is open for writing cannot be started.
 
+use crossbeam_channel::{Receiver, unbounded};
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,4 +33,12 @@ pub fn program(path: &Path, script: &str) {
 pub fn copy_of_the_agent(path: &Path) {
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_reagent")).arg(path).status().expect("there is cp");
     assert!(copied.success(), "cannot copy the agent to {}", path.display());
+}
+
+/// What is written to a pipe, line by line, so that a test waits for it with a limit.
+pub fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, lines) = unbounded();
+    let read = move || BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(tell.send(line)));
+    reagent::thread::spawn("lines", |_| {}, read).expect("a thread starts");
+    lines
 }
