@@ -121,14 +121,15 @@ start() {
     systemd)
       if [ -d /sys/fs/cgroup/systemd ]; then
         cgroups='-v /sys/fs/cgroup/systemd:/sys/fs/cgroup/systemd:rw'
+        # Without these it would change how the machine's cgroup2 is mounted.
+        words='systemd.legacy_systemd_cgroup_controller=1 systemd.unified_cgroup_hierarchy=0'
       else
         cgroups='--cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup:rw'
+        words=
       fi
-      # The last words are for a machine with both versions of cgroups: else the container changes how the second is mounted.
       # shellcheck disable=SC2086 # flags
       set -- --cap-add SYS_ADMIN --cap-add SYS_NICE --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
-        $cgroups --tmpfs /run --tmpfs /run/lock -v /usr:/usr:ro -e container=docker -- /lib/systemd/systemd \
-        systemd.legacy_systemd_cgroup_controller=1 systemd.unified_cgroup_hierarchy=0
+        $cgroups --tmpfs /run --tmpfs /run/lock -v /usr:/usr:ro -e container=docker -- /lib/systemd/systemd $words
       ;;
     *) die "no such init system: $2" ;;
   esac
