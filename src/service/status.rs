@@ -33,15 +33,14 @@ impl Status {
         service.is_there().then(|| Status { service, endpoint, link, engine: None, sent: String::new() })
     }
 
-    /// The session is joined.
-    pub fn connected(&mut self) {
-        self.link = Link::Connected;
-    }
-
     /// Something happened to the session.
     pub fn on_wamp(&mut self, event: &wamp::Event) {
-        if let wamp::Event::AttemptFailed { reason, .. } | wamp::Event::Left { reason, .. } = event {
-            self.link = Link::Lost(reason.clone());
+        match event {
+            wamp::Event::Joined { .. } => self.link = Link::Connected,
+            wamp::Event::AttemptFailed { reason, .. } | wamp::Event::Left { reason, .. } => {
+                self.link = Link::Lost(reason.clone());
+            }
+            _ => {}
         }
     }
 
@@ -118,7 +117,8 @@ mod tests {
         expect(&|_| {}, "STATUS=connecting to ws://router/ws");
         expect(&|status| status.on_wamp(&failed(1)), "STATUS=not connected, trying again: refused");
         expect(&|status| status.on_wamp(&failed(2)), "");
-        expect(&|status| status.connected(), "STATUS=connected to ws://router/ws");
+        let joined = wamp::Event::Joined { generation: 1, session: 5 };
+        expect(&|status| status.on_wamp(&joined), "STATUS=connected to ws://router/ws");
         let away = docker::Error::Unreachable("no socket".to_owned());
         expect(&|status| status.on_docker(&down), &format!("STATUS=connected to ws://router/ws; {away}"));
         expect(

@@ -223,9 +223,6 @@ impl MainLoop {
             }
             Own::KeepFlock => {
                 self.milestones.say("connected");
-                if let Some(status) = &mut self.status {
-                    status.connected();
-                }
                 if let Err(error) = self.file.keep_copy(&self.context.options.agent_dir, &self.flock) {
                     log::warn!("no copy of the device file is kept: {error}");
                 }

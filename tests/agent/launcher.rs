@@ -160,6 +160,17 @@ fn a_link_that_leads_nowhere_is_mended_with_the_best_that_is_there_and_a_good_on
 }
 
 #[test]
+fn where_the_link_cannot_be_mended_the_agent_is_started_under_its_own_name() {
+    let folder = Folder::new();
+    folder.agent("reagent-latest", "", 0);
+    // A folder in its place: no link can take that, made by root neither.
+    fs::create_dir(folder.0.join("Reagent-active")).unwrap();
+    let launcher = folder.launch(&[], "0");
+    assert_eq!(launcher.next().0, "reagent-latest");
+    assert_eq!(launcher.ends(), (Some(0), vec![]));
+}
+
+#[test]
 fn with_loop_the_agent_is_started_again_however_it_ends() {
     let folder = Folder::new();
     folder.agent("reagent-v1.0.0", "while :; do sleep 1; done", 10);
