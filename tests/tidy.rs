@@ -55,6 +55,21 @@ const PURE: [&str; 16] = [
     "src/logs/project",
 ];
 
+/// What an installation puts on a device (`network-system-update.md` E.6, E.7), with its mode.
+const INSTALLED: [(&str, &str); 9] = [
+    ("/opt/reagent/reagent-latest", "0755"),
+    ("/opt/reagent/Reagent-active", "link"),
+    ("/opt/reagent/launch", "0755"),
+    ("/opt/reagent/device-config.flock", "0600"),
+    ("/opt/reagent/reswarm-mode", "0644"),
+    ("/usr/bin/reagent", "link"),
+    ("/etc/systemd/system/reagent.service", "0644"),
+    ("/etc/init.d/reagent", "0755"),
+    ("/etc/init.d/S90reagent", "0755"),
+];
+/// What every init system gives the launcher.
+const LAUNCHED: &str = "/opt/reagent -config /opt/reagent/device-config.flock -appsDir /apps -debug";
+
 struct Source {
     /// From the project's folder, with `/`.
     path: String,
@@ -315,6 +330,40 @@ fn the_readme_names_the_commands_the_flags_and_the_procedures() {
     let flags = readme.lines().filter(|line| line.starts_with("| `-")).count();
     assert_eq!(flags, FLAGS.len(), "the README has a flag too many");
     assert!(rows >= FLAGS.len() + PROCEDURES.len());
+}
+
+#[test]
+fn what_starts_the_agent_on_a_device_and_the_readme_agree() {
+    let (readme, install) = (read("README.md"), read("cross/rootfs/install"));
+    for (path, mode) in INSTALLED {
+        let row = format!("| `{path}` | {mode} | ");
+        assert!(readme.lines().any(|line| line.starts_with(&row)), "the README lacks a row {row}");
+        let puts = |line: &str| line.contains(&format!(" {path}")) || line.contains(&format!("$root{path}\""));
+        let line = install.lines().map(str::trim).find(|line| puts(line) && !line.starts_with("rm "));
+        let line = line.unwrap_or_else(|| panic!("cross/rootfs/install lacks {path}"));
+        assert!(!line.contains("put ") || line.contains(&format!("put {mode} ")), "{path}: {line}");
+    }
+    let scripts =
+        ["launch", "reagent.init", "reagent.openrc", "reagent.service"].map(|name| format!("cross/rootfs/{name}"));
+    for path in &scripts {
+        let text = read(path);
+        if path != "cross/rootfs/launch" {
+            for words in [LAUNCHED, "/opt/reagent/launch", "/opt/reagent/reswarm-mode"] {
+                assert!(text.contains(words), "{path} lacks {words}");
+            }
+        }
+        // Its own first lines say where it lies on a device.
+        let own = INSTALLED.iter().any(|(installed, _)| text.lines().take(3).any(|line| line.contains(installed)));
+        assert!(own, "{path} does not say where it belongs");
+        let syntax = Command::new("sh").arg("-n").arg(root().join(path)).output().unwrap();
+        assert!(path.ends_with(".service") || syntax.status.success(), "{}", String::from_utf8_lossy(&syntax.stderr));
+    }
+    assert!(readme.contains(&format!("`/opt/reagent/launch {LAUNCHED}`")));
+    // What the agent itself knows of it.
+    let power = read("src/os/power.rs");
+    assert!(power.contains("\"IRONFLOCK_LAUNCHER\"") && read(&scripts[0]).contains("export IRONFLOCK_LAUNCHER=1"));
+    assert!(power.contains("\"reagent.service\""));
+    assert!(FLAGS.iter().any(|flag| flag.name == "agentDir" && flag.default == "/opt/reagent"));
 }
 
 #[test]

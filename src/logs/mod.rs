@@ -25,6 +25,7 @@ pub mod source;
 mod stamp;
 mod streams;
 
+use crate::probe::Probe;
 use crossbeam_channel::{Sender, TrySendError};
 use serde_json::Value;
 
@@ -112,6 +113,11 @@ impl Handle {
     pub fn send(&self, command: LogCommand) {
         // A hub that has ended is known by its exit hook; what was meant for it is void.
         drop(self.inbox.send(Message::Command(command)));
+    }
+
+    /// Asks the thread whether it works. Never blocks.
+    pub fn probe(&self, probe: Probe) {
+        drop(self.inbox.send(Message::Probe(probe)));
     }
 
     /// A way in for jobs.

@@ -18,6 +18,9 @@ mod building;
 mod crash;
 #[cfg(test)]
 mod dotenv;
+#[cfg(test)]
+mod inits;
+#[cfg(test)]
 mod keeping;
 #[cfg(test)]
 mod large_tests;
@@ -35,6 +38,8 @@ mod parts_tests;
 mod publishing;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod threads;
 
 use crate::util::{TempDir, wait_until};
 use base64::Engine;
