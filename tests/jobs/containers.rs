@@ -134,13 +134,7 @@ fn a_pull_is_accepted_logged_and_done() {
     assert_eq!(daemon.images(), [IMAGE]);
     let auth = &daemon.wait_for_request("POST /images/create", 1).headers["x-registry-auth"];
     assert_eq!(URL_SAFE.decode(auth).expect("base64"), br#"{"username":"token","password":"hush"}"#);
-    let container = NAME.to_owned();
-    jobs.hub.send(logs::Command::History { container, token: 1 });
-    let lines = loop {
-        if let logs::Event::History { lines, .. } = jobs.log.recv_timeout(LIMIT).expect("the history") {
-            break lines;
-        }
-    };
+    let lines = jobs.history(NAME);
     assert!(lines.iter().any(|line| line.contains("Downloaded newer image")), "{lines:?}");
 }
 

@@ -1,6 +1,7 @@
 //! The job workers against the fake Docker daemon: what a start, a stop, a pull and a listing do, and how they end when
 //! the Engine misbehaves.
 
+mod compose;
 mod containers;
 mod queries;
 mod start;
@@ -82,6 +83,17 @@ impl Jobs {
     fn perform(&self, spec: JobSpec) -> Outcome {
         self.handle.start(1, spec);
         self.wait_for_end(1)
+    }
+
+    /// What the log of an app holds.
+    #[track_caller]
+    fn history(&self, container: &str) -> Vec<String> {
+        self.hub.send(logs::Command::History { container: container.to_owned(), token: 1 });
+        loop {
+            if let logs::Event::History { lines, .. } = self.log.recv_timeout(LIMIT).expect("the history") {
+                return lines;
+            }
+        }
     }
 
     #[track_caller]
