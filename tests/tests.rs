@@ -16,7 +16,7 @@ mod fuzz;
 mod jobs;
 /// The agent over a network path that fails, a fleet of sessions, and the agent under load.
 mod network;
-/// The real parts: Docker Engine, registry, Crossbar, and the scenarios against them.
+/// The real parts: Docker Engine, registry, Crossbar, compose, and the scenarios against them.
 mod real;
 /// The project's rules: layout, purity, ceilings, tables and documents that agree.
 mod tidy;

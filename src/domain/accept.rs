@@ -3,7 +3,6 @@
 
 use super::app::{AppKey, AppState, Stage};
 use super::message::Level;
-use super::ports::{PortKey, PortRule};
 use super::request::Request;
 use super::slot::App;
 use super::{Recorded, State, names};
@@ -100,16 +99,6 @@ impl State {
         }
         if before != (app.state, app.version.clone(), app.release_key) {
             self.persist_state(id);
-        }
-    }
-
-    /// What the backend has stored of an app's host ports stays the app's, also while it does not run.
-    fn claim_ports(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get(&id).filter(|app| app.wanted != AppState::Uninstalled) else { return };
-        let rules = app.request.as_ref().and_then(|request| PortRule::list(&request.ports).ok()).unwrap_or_default();
-        for rule in rules.iter().filter(|rule| rule.is_published() && rule.port != 0) {
-            let key = PortKey { app: id, protocol: rule.wire(), port: rule.port };
-            self.ports.claim(key, u16::try_from(rule.host_port).unwrap_or(0));
         }
     }
 }

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Entries `K=V` longer than this many bytes do not go into the container's configuration; they are in files only.
 pub const MAX_ENTRY: usize = 20_480;
 
-/// Names that an app cannot set itself.
-const RESERVED: [&str; 2] = ["APP_AUTH_ID", "APP_AUTH_SECRET"];
+/// Names that an app cannot set itself: they would hide the credential that the agent gives.
+pub const RESERVED: [&str; 2] = ["APP_AUTH_ID", "APP_AUTH_SECRET"];
 
 /// Variables of a container, sorted by name, and what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,13 +24,13 @@ pub struct Environment {
     pub dropped: Vec<String>,
 }
 
-/// Puts an environment together in the order of 4.7: what comes later wins.
-pub fn compose(
+/// Puts an environment together in the order of 4.7: what comes later wins. `published`: the ports that are announced.
+pub fn assemble(
     device: &Device,
     id: AppKey,
     request: &Request,
     credential: Option<&Credential>,
-    bindings: &[Binding],
+    published: &[Binding],
 ) -> Environment {
     let mut env = Environment::default();
     let mut set = |name: &str, value: &str| {
@@ -70,15 +70,16 @@ pub fn compose(
         Stage::Dev => BTreeSet::new(),
     };
     env.take(&request.environment_template, "defaultValue", None, &already);
-    let mut sorted: Vec<&Binding> = bindings.iter().collect();
-    sorted.sort_by_key(|binding| (binding.port, binding.protocol));
-    for binding in sorted {
-        // tcp comes before udp, and the first one of a declared port counts.
-        env.variables
-            .entry(format!("DEVICE_PORT_FOR_{}", binding.port))
-            .or_insert_with(|| binding.host_port.to_string());
-    }
+    env.variables.extend(announcements(published));
     env
+}
+
+/// `DEVICE_PORT_FOR_<declared>`: of several ports that are declared alike, tcp comes before udp, then the first service.
+fn announcements(published: &[Binding]) -> BTreeMap<String, String> {
+    let mut sorted: Vec<&Binding> = published.iter().collect();
+    sorted.sort_by_key(|binding| std::cmp::Reverse((binding.declared, binding.protocol, &binding.service)));
+    // What comes last stays.
+    sorted.iter().map(|port| (format!("DEVICE_PORT_FOR_{}", port.declared), port.host_port.to_string())).collect()
 }
 
 /// The files of remote ports (4.8): name to content, `None` where the file is to go.
@@ -138,7 +139,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Newline, tab and carriage return as two characters each (X2): one variable stays one line. NUL cannot be in a value.
-fn escape(value: &str) -> String {
+pub(super) fn escape(value: &str) -> String {
     value.replace('\n', "\\n").replace('\t', "\\t").replace('\r', "\\r").replace('\0', "")
 }
 
@@ -160,7 +161,7 @@ mod tests {
     fn composed(stage: Stage, request: &Request, bindings: &[Binding]) -> Environment {
         let device =
             Device { serial: "s-1".to_owned(), endpoint: "ws://localhost:1/ws".to_owned(), ..Device::default() };
-        compose(&device, AppKey { key: 5, stage }, request, None, bindings)
+        assemble(&device, AppKey { key: 5, stage }, request, None, bindings)
     }
 
     #[test]
@@ -211,14 +212,23 @@ mod tests {
 
     #[test]
     fn announced_ports_are_sorted_and_tcp_comes_first() {
-        let bind = |port, protocol, host_port| Binding { port, protocol, host_port, fresh: false };
+        let bind = |service: &str, declared, protocol, host_port| Binding {
+            service: service.to_owned(),
+            declared,
+            port: 80,
+            protocol,
+            host_port,
+            fresh: false,
+        };
         let bindings = [
-            bind(1883, Protocol::Udp, 40_002),
-            bind(8080, Protocol::Tcp, 40_001),
-            bind(5000, Protocol::Udp, 40_004),
-            bind(5000, Protocol::Tcp, 40_003),
+            bind("", 1883, Protocol::Udp, 40_002),
+            bind("web", 8080, Protocol::Tcp, 40_005),
+            bind("api", 8080, Protocol::Tcp, 40_001),
+            bind("api", 5000, Protocol::Udp, 40_004),
+            bind("web", 5000, Protocol::Tcp, 40_003),
         ];
-        let env = composed(Stage::Prod, &request(json!({}), json!({})), &bindings);
+        let own = json!({"DEVICE_PORT_FOR_8080": {"value": "1"}});
+        let env = composed(Stage::Prod, &request(own, json!({})), &bindings);
         let announced: Vec<String> = env
             .variables
             .iter()

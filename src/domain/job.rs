@@ -6,7 +6,7 @@
 
 use super::app::{AppKey, Stage};
 use super::credential::Credential;
-use super::ports::{Binding, Protocol};
+use super::ports::{Binding, Published};
 use crate::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -443,8 +443,10 @@ pub struct Container {
     pub error: String,
     /// When it was started last, as the engine says.
     pub started_at: String,
-    /// Published ports: container port, protocol, host port.
-    pub bindings: Vec<(u16, Protocol, u16)>,
+    /// The ports that it was made with.
+    pub bindings: Vec<Published>,
+    /// It has the network of the machine, where its ports are: so old agents made their containers.
+    pub host_network: bool,
     /// It carries the agent's label `real=True`.
     pub ours: bool,
     /// Compose project that it belongs to.

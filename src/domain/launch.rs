@@ -1,51 +1,58 @@
-//! What an action needs from the app's request: its container, host ports, port reports, the registry token, and the files
-//! that change while an app runs.
+//! What an action needs from the app's request: its container or its compose project, the registry token, and the files that
+//! change while an app runs.
 
-use super::app::AppKey;
+use super::app::{AppKey, Stage};
+use super::compose::{self, PortEntry};
 use super::credential;
-use super::environment;
-use super::job::{Folder, JobSpec, Launch, LiveFiles};
+use super::environment::{self, Environment};
+use super::host_ports::of_rules;
+use super::job::{ComposeCommand, Folder, JobSpec, Launch, LiveFiles, Project};
 use super::message::{CallFailure, Level};
 use super::names::{self, Names};
-use super::ports::{Binding, PortKey, PortRule, names_port};
-use super::reconcile::Retry;
+use super::ports::{Binding, PortRule};
+use super::request::Request;
 use super::slot::{Slot, Wait};
 use super::timers::Timer;
-use super::transition::Step;
 use super::{Call, State, backoff};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Starts that may end in a port conflict (3.4).
-const CONFLICTS: u32 = 3;
-/// Starts that may find a new port taken by somebody else.
-const PROBES: u32 = 50;
 /// Tries for a registry token.
 const TOKEN_TRIES: u32 = 3;
 
+/// Which definition of a compose app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// That of the installed version.
+    Installed,
+    /// That of the newest version; if it brings none, the installed one.
+    Newest,
+}
+
+/// A project, its ports, and what the app's log is to hear of both.
+struct Prepared {
+    project: Project,
+    bindings: Vec<Binding>,
+    remarks: Vec<String>,
+}
+
 impl State {
+    /// The container of a plain app, for a start.
+    ///
+    /// # Errors
+    /// Why there can be none.
     pub(super) fn launch(&mut self, id: AppKey, names: &Names) -> Result<Launch, String> {
-        let bindings = self.reserve(id)?;
-        let credential = self.credential(id);
-        let app = self.apps.get_mut(&id).ok_or("the app is unknown")?;
-        let request = app.request.clone().ok_or("nothing is wanted of the app")?;
-        if app.version.is_empty() {
-            app.version.clone_from(&request.newest_version);
-        }
-        if app.version.is_empty() {
-            return Err("the backend named no version to run".to_owned());
-        }
-        if !names::is_path_part(&app.name) {
-            return Err(format!("the app name {:?} cannot be the name of a directory", app.name));
-        }
-        let image = names.tagged(&app.version);
-        if let Slot::Busy(run) = &mut app.slot {
-            run.bindings.clone_from(&bindings);
-        }
-        let environment = environment::compose(&self.device, id, &request, credential.as_ref(), &bindings);
-        if !environment.dropped.is_empty() {
-            self.say(id, format!("Variables left out: {}", environment.dropped.join("; ")));
-        }
+        let request = self.request_to_run(id)?;
+        let bindings = self.reserve(id, of_rules(&request.ports)?)?;
+        let version = self.adopt_version(id);
+        let image = match id.stage {
+            Stage::Dev => names.image.clone(),
+            Stage::Prod if version.is_empty() => return Err("the backend named no version to run".to_owned()),
+            Stage::Prod => names.tagged(&version),
+        };
+        let environment = self.environment(id, &request, &bindings);
+        self.remark(id, left_out(&environment));
+        self.take_ports(id, &bindings);
         Ok(Launch {
             container: names.container.clone(),
             image,
@@ -55,122 +62,92 @@ impl State {
         })
     }
 
+    /// The project of a compose app, with host ports for everything that it publishes; these are the second value.
+    ///
+    /// # Errors
+    /// A text for the user: there is no definition, or it cannot be used.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the plans of compose apps"))]
+    pub(super) fn project(&mut self, id: AppKey, release: Release) -> Result<(Project, Vec<Binding>), String> {
+        self.prepare(id, release).map(|prepared| (prepared.project, prepared.bindings))
+    }
+
+    /// The same for a start: what is odd about its ports and variables goes to the app's log.
+    ///
+    /// # Errors
+    /// As [`State::project`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the plans of compose apps"))]
+    pub(super) fn up(&mut self, id: AppKey, release: Release) -> Result<(Project, ComposeCommand), String> {
+        let Prepared { project, bindings, remarks } = self.prepare(id, release)?;
+        self.adopt_version(id);
+        self.remark(id, remarks);
+        self.take_ports(id, &bindings);
+        Ok((project, ComposeCommand::Up { bindings }))
+    }
+
+    fn prepare(&mut self, id: AppKey, release: Release) -> Result<Prepared, String> {
+        let request = self.request_to_run(id)?;
+        let newest = request.new_docker_compose.as_ref().filter(|_| release == Release::Newest);
+        let authored = newest.or(request.docker_compose.as_ref()).ok_or("the app has no compose definition")?;
+        // A bad list is told when ports are synchronised; it must not keep a project from being stopped.
+        let rules = PortRule::list(&request.ports).unwrap_or_default();
+        let entries = compose::ports(authored)?;
+        let published = entries.iter().filter(|entry| entry.is_published(&rules));
+        let (managed, on_host): (Vec<&PortEntry>, Vec<&PortEntry>) = published.partition(|entry| entry.is_managed());
+        let stored = |entry: &PortEntry| entry.rule(&rules).map_or(0, PortRule::stored);
+        let wanted: Vec<Binding> = managed.iter().map(|entry| entry.binding(stored(entry), false)).collect();
+        self.ports.keep(id, &wanted.iter().map(|binding| binding.key(id)).collect::<Vec<_>>());
+        let bindings = self.reserve(id, wanted)?;
+        let names = self.names(id, &request.app_name);
+        let made = compose::generate(authored, &names.project, &bindings)?;
+        let on_host = on_host.iter().map(|entry| entry.binding(entry.declared(), false));
+        let announced: Vec<Binding> = bindings.iter().cloned().chain(on_host).collect();
+        let environment = self.environment(id, &request, &announced);
+        let remarks = made.warnings.into_iter().chain(left_out(&environment)).collect();
+        let project = Project {
+            name: names.project,
+            container: names.container,
+            folder: Folder { stage: id.stage, name: request.app_name },
+            definition: made.definition,
+            environment: environment.variables,
+        };
+        Ok(Prepared { project, bindings, remarks })
+    }
+
+    fn request_to_run(&self, id: AppKey) -> Result<Request, String> {
+        let app = self.apps.get(&id).ok_or("the app is unknown")?;
+        let request = app.request.clone().ok_or("nothing is wanted of the app")?;
+        if !names::is_path_part(&request.app_name) {
+            return Err(format!("the app name {:?} cannot be the name of a directory", request.app_name));
+        }
+        Ok(request)
+    }
+
+    /// The installed version; the newest one if none was installed.
+    fn adopt_version(&mut self, id: AppKey) -> String {
+        let Some(app) = self.apps.get_mut(&id) else { return String::new() };
+        app.version = app.version_that_runs();
+        app.version.clone()
+    }
+
+    fn environment(&self, id: AppKey, request: &Request, published: &[Binding]) -> Environment {
+        environment::assemble(&self.device, id, request, self.credential(id).as_ref(), published)
+    }
+
+    /// Tells what is true of every attempt of a start, at the first one.
+    fn remark(&mut self, id: AppKey, remarks: impl IntoIterator<Item = String>) {
+        let Some(Slot::Busy(run)) = self.apps.get(&id).map(|app| &app.slot) else { return };
+        if run.conflicts + run.probes + run.fetches > 0 {
+            return;
+        }
+        remarks.into_iter().for_each(|remark| self.say(id, remark));
+        if !self.owns_files(id) {
+            self.note(Level::Warn, format!("{id}: another app of this name shares its directories"));
+        }
+    }
+
     fn credential(&self, id: AppKey) -> Option<credential::Credential> {
         let epoch = self.apps.get(&id)?.request.as_ref()?.app_cred_epoch;
         credential::derive(self.device.credential_key.as_ref(), &self.device.serial, id, epoch)
-    }
-
-    /// Host ports for all published rules: live binding first, then what the backend stored, then the pool (4.1).
-    fn reserve(&mut self, id: AppKey) -> Result<Vec<Binding>, String> {
-        let mut bindings = Vec::new();
-        for rule in self.published_rules(id)? {
-            let key = PortKey { app: id, protocol: rule.wire(), port: rule.port };
-            let preferred = self.live_port(key).unwrap_or_else(|| u16::try_from(rule.host_port).unwrap_or(0));
-            let (host_port, fresh) =
-                self.ports.recover_or_reserve(key, preferred).ok_or("no free host port between 40000 and 49999")?;
-            if !bindings.iter().any(|known: &Binding| (known.port, known.protocol) == (rule.port, rule.wire())) {
-                bindings.push(Binding { port: rule.port, protocol: rule.wire(), host_port, fresh });
-            }
-        }
-        Ok(bindings)
-    }
-
-    fn published_rules(&self, id: AppKey) -> Result<Vec<PortRule>, String> {
-        let Some(request) = self.apps.get(&id).and_then(|app| app.request.as_ref()) else { return Ok(Vec::new()) };
-        let rules = PortRule::list(&request.ports)?;
-        Ok(rules.into_iter().filter(|rule| rule.is_published() && rule.port != 0).collect())
-    }
-
-    fn live_port(&self, key: PortKey) -> Option<u16> {
-        let container = self.apps.get(&key.app)?.seen.as_ref()?;
-        container
-            .bindings
-            .iter()
-            .find(|(port, protocol, _)| (*port, *protocol) == (key.port, key.protocol))
-            .map(|(_, _, host)| *host)
-    }
-
-    /// New ports turned out to be bound by somebody else: others are taken and the start begins anew.
-    pub(super) fn start_elsewhere(&mut self, id: AppKey, taken: &[Binding]) {
-        let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
-        run.probes += 1;
-        if run.probes > PROBES || taken.is_empty() {
-            return self.fail(id, "no host port could be bound", Retry::Later);
-        }
-        self.start_without(id, taken);
-    }
-
-    /// The engine could not bind a port: the ports that its text names are given up and the start begins anew (4.3).
-    pub(super) fn start_after_conflict(&mut self, id: AppKey, text: &str) {
-        let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
-        run.conflicts += 1;
-        let named: Vec<Binding> =
-            run.bindings.iter().copied().filter(|binding| names_port(text, binding.host_port)).collect();
-        if named.is_empty() || run.conflicts >= CONFLICTS {
-            return self.fail(id, text, Retry::Later);
-        }
-        self.start_without(id, &named);
-    }
-
-    fn start_without(&mut self, id: AppKey, taken: &[Binding]) {
-        for binding in taken {
-            let key = PortKey { app: id, protocol: binding.protocol, port: binding.port };
-            self.ports.give_up(key, binding.host_port);
-        }
-        if let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) {
-            run.steps.push_front(Step::Start);
-        }
-        self.advance(id);
-    }
-
-    /// Brings the port rules in line with what is published, and tells the backend if that changed them (4.4).
-    pub(super) fn sync_ports(&mut self, id: AppKey) {
-        let Some(request) = self.apps.get(&id).and_then(|app| app.request.as_ref()) else { return };
-        if id.stage == super::app::Stage::Dev || request.ports.is_empty() {
-            return;
-        }
-        let mut rules = match PortRule::list(&request.ports) {
-            Ok(rules) => rules,
-            Err(error) => return self.note(Level::Warn, format!("{id}: {error}")),
-        };
-        let received: Vec<Value> = rules.iter().map(PortRule::encode).collect();
-        for rule in rules.iter_mut().filter(|rule| rule.is_published() && rule.port != 0) {
-            let key = PortKey { app: id, protocol: rule.wire(), port: rule.port };
-            let known = self
-                .ports
-                .get(key)
-                .or_else(|| self.live_port(key))
-                .or_else(|| u16::try_from(rule.host_port).ok().filter(|p| *p != 0));
-            let Some(preferred) = known else { continue };
-            if let Some((port, _)) = self.ports.recover_or_reserve(key, preferred) {
-                rule.host_port = u64::from(port);
-            }
-        }
-        let ports: Vec<Value> = rules.iter().map(PortRule::encode).collect();
-        let is_told =
-            self.calls.values().any(|call| matches!(call, Call::Ports(app, sent) if *app == id && *sent == ports));
-        if ports == received || is_told || self.generation().is_none() {
-            return;
-        }
-        let payload = json!({"app_key": id.key, "device_key": self.device.device_key, "swarm_key": self.device.swarm_key,
-            "stage": id.stage.text(), "ports": ports});
-        self.call(
-            Call::Ports(id, ports),
-            "reswarm.containers.update_app_on_device",
-            vec![payload],
-            Duration::from_secs(5),
-        );
-    }
-
-    pub(super) fn on_ports_answer(&mut self, id: AppKey, sent: Vec<Value>, result: Result<Vec<Value>, CallFailure>) {
-        if let Err(failure) = result {
-            return self.note(Level::Debug, format!("{id}: ports not reported: {}", failure.text()));
-        }
-        // What the backend now has is what the next list is compared with, also after a restart.
-        if let Some(request) = self.apps.get_mut(&id).and_then(|app| app.request.as_mut()) {
-            request.ports = sent;
-            self.persist_request(id);
-        }
     }
 
     /// Credential and remote-port files (4.8): not for apps that are to go, whose directory they would make anew.
@@ -240,4 +217,9 @@ impl State {
         }
         self.advance(id);
     }
+}
+
+fn left_out(environment: &Environment) -> Option<String> {
+    let dropped = &environment.dropped;
+    (!dropped.is_empty()).then(|| format!("Variables left out: {}", dropped.join("; ")))
 }

@@ -33,6 +33,12 @@ pub fn cancelled(update: bool) -> &'static str {
     if update { "Update canceled" } else { "Download canceled" }
 }
 
+/// M-PORT; `service` is empty for a plain app.
+pub fn port_elsewhere(service: &str, declared: u16, host_port: u16) -> String {
+    let of = if service.is_empty() { String::new() } else { format!(" of service {service}") };
+    format!("Port {declared}{of} is taken by another app; it is reachable on host port {host_port} instead")
+}
+
 /// M-EXIT
 pub fn exited(name: &str, stage: &str, code: i64, out_of_memory: bool) -> String {
     let reason = if out_of_memory { ", it ran out of memory" } else { "" };

@@ -21,6 +21,7 @@ pub mod crash;
 pub mod credential;
 pub mod environment;
 pub mod heartbeat;
+pub mod host_ports;
 pub mod invoke;
 pub mod job;
 pub mod launch;

@@ -93,6 +93,23 @@ pub fn exit_code(status: &str) -> Option<i64> {
     rest.split_once(')')?.0.parse().ok()
 }
 
+/// An image reference as repository and tag; the tag follows the last colon behind the last slash, a digest is one too.
+pub fn split_tag(reference: &str) -> (&str, Option<&str>) {
+    let name = reference.rfind('/').map_or(0, |slash| slash + 1);
+    match reference[name..].find([':', '@']) {
+        Some(colon) => (&reference[..name + colon], Some(&reference[name + colon + 1..])),
+        None => (reference, None),
+    }
+}
+
+/// The registry of an image (1.8): what stands before the first slash if it looks like a host, else `docker.io`.
+pub fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
 /// `1st`, `2nd`, `3rd`, `4th`, `11th`.
 pub fn ordinal(n: u64) -> String {
     let suffix = match (n % 10, n % 100) {
@@ -151,6 +168,22 @@ mod tests {
         assert_eq!(parse_project("weird_6_app_compose").map(|parsed| parsed.stage), Some(None));
         for text in ["prod_6_myapp_other", "ironflock", "x", "prod_abc_app_compose", ""] {
             assert_eq!(parse_project(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_reference_has_a_registry_a_repository_and_perhaps_a_tag() {
+        for (image, host, repository, tag) in [
+            ("web", "docker.io", "web", None),
+            ("web:1", "docker.io", "web", Some("1")),
+            ("user/web:1", "docker.io", "user/web", Some("1")),
+            ("localhost/web", "localhost", "localhost/web", None),
+            ("host:5000/a/web", "host:5000", "host:5000/a/web", None),
+            ("registry.example.com/a/web:1.0", "registry.example.com", "registry.example.com/a/web", Some("1.0")),
+            ("web:1@sha256:ab", "docker.io", "web", Some("1@sha256:ab")),
+            ("web@sha256:ab", "docker.io", "web", Some("sha256:ab")),
+        ] {
+            assert_eq!((registry(image), split_tag(image)), (host, (repository, tag)), "{image}");
         }
     }
 

@@ -11,7 +11,6 @@ use super::app::{AppKey, AppState, Stage};
 use super::job::{Container, ContainerEvent, JobId, JobSpec, Observation, Outcome};
 use super::lines;
 use super::message::{Level, LogCommand};
-use super::ports::PortKey;
 use super::timers::Timer;
 use super::{Job, State, names};
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,6 +237,9 @@ impl State {
     fn correct(&mut self, id: AppKey, found: Option<Container>, reporting: bool) {
         let repository = self.apps.get(&id).map(|app| self.names(id, &app.name).image).unwrap_or_default();
         let has_image = self.engine.images.iter().any(|tag| repository_of(tag) == repository);
+        if let Some(container) = &found {
+            self.ports_seen(id, container);
+        }
         let Some(app) = self.apps.get_mut(&id) else { return };
         let status = found.as_ref().map(|container| container.status.as_str());
         let state = match corrected(app.state, status, has_image) {
@@ -245,14 +247,6 @@ impl State {
             state if state.is_gone() && app.wanted.is_gone() && found.is_some() => AppState::Present,
             state => state,
         };
-        for (port, protocol, host) in found.iter().flat_map(|container| &container.bindings) {
-            let key = PortKey { app: id, protocol: *protocol, port: *port };
-            if status == Some("running") {
-                self.ports.found(key, *host);
-            } else {
-                self.ports.claim(key, *host);
-            }
-        }
         app.seen = found;
         let (was, container) = (app.state, app.container.clone());
         if state == AppState::Running {

@@ -196,8 +196,8 @@ impl State {
             (Step::Start, Outcome::ImageMissing) => {
                 self.fail(id, "the image that was pulled is not there", Retry::Later);
             }
-            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken),
-            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text),
+            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken, &[Step::Start]),
+            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text, &[Step::Start]),
             (Step::Start, Outcome::Failed(error)) => {
                 let text = lines::start_failed(&app.name, &error);
                 let container = app.container.clone();
@@ -385,7 +385,7 @@ impl State {
 
     /// Whether an app's directory is its own: two apps of one name share it (decision 31), and a name that is no name of a
     /// directory has none.
-    fn owns_files(&self, id: AppKey) -> bool {
+    pub(super) fn owns_files(&self, id: AppKey) -> bool {
         let Some(app) = self.apps.get(&id) else { return false };
         let shares = |other: &App| {
             other.id != id && other.id.stage == id.stage && other.name.to_lowercase() == app.name.to_lowercase()

@@ -67,7 +67,7 @@ mod tests {
             image: "registry/apps/prod_amd64_6_app:1.0.0".to_owned(),
             folder: Folder { stage, name: "App".to_owned() },
             environment: BTreeMap::new(),
-            bindings: vec![Binding { port: 53, protocol: Protocol::Udp, host_port: 40_001, fresh: true }],
+            bindings: vec![Binding::plain(53, Protocol::Udp, 40_001)],
         };
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         serde_json::to_value(body(&launch, &variables, vec![Mount::bind("/apps/shared", "/shared")], runtime)).unwrap()

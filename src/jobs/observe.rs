@@ -5,7 +5,7 @@ use crate::docker::endpoints::containers::Port;
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
 use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
-use crate::domain::ports::Protocol;
+use crate::domain::ports::{Protocol, Published};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Label of what belongs to a compose project: its name.
@@ -58,7 +58,8 @@ fn is_the_agents(summary: &ContainerSummary) -> bool {
 /// What a listing tells. `started_at` stays empty: the core keeps what it has. Ports are those of compose's containers.
 pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
     let project = summary.labels.get(PROJECT).cloned();
-    let bindings = if project.is_some() { published(&summary.ports) } else { Vec::new() };
+    let service = summary.labels.get(SERVICE).cloned();
+    let bindings = if project.is_some() { listed_ports(&summary.ports) } else { BTreeSet::new() };
     Container {
         id: summary.id.clone(),
         name: summary.name().to_owned(),
@@ -66,8 +67,9 @@ pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
         exit_code: names::exit_code(&summary.status).unwrap_or_default(),
         ours: is_ours(&summary.labels),
         project,
-        service: summary.labels.get(SERVICE).cloned(),
-        bindings,
+        bindings: bindings.into_iter().map(|ports| published(service.as_deref(), ports)).collect(),
+        host_network: summary.host_config.network_mode == "host",
+        service,
         health: listed_health(&summary.status),
         ..Container::default()
     }
@@ -75,7 +77,8 @@ pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
 
 /// What an inspection tells.
 pub(super) fn of_inspection(inspected: docker::Container) -> Container {
-    let bindings = inspected.host_config.port_bindings.iter();
+    let service = inspected.config.labels.get(SERVICE).cloned();
+    let bindings = inspected.host_config.port_bindings.iter().filter_map(|(port, hosts)| binding(port, hosts));
     Container {
         name: inspected.name().to_owned(),
         status: inspected.state.status,
@@ -83,10 +86,11 @@ pub(super) fn of_inspection(inspected: docker::Container) -> Container {
         out_of_memory: inspected.state.oom_killed,
         error: inspected.state.error,
         started_at: inspected.state.started_at,
-        bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).collect(),
+        bindings: bindings.map(|ports| published(service.as_deref(), ports)).collect(),
+        host_network: inspected.host_config.network_mode == "host",
         ours: is_ours(&inspected.config.labels),
         project: inspected.config.labels.get(PROJECT).cloned(),
-        service: inspected.config.labels.get(SERVICE).cloned(),
+        service,
         health: inspected.state.health.and_then(|health| of_health(&health.status)),
         id: inspected.id,
     }
@@ -108,18 +112,24 @@ fn listed_health(status: &str) -> Option<Health> {
     of_health(text.strip_prefix("health: ").unwrap_or(text))
 }
 
+/// Container port, protocol, host port.
+type Ports = (u16, Protocol, u16);
+
+fn published(service: Option<&str>, (port, protocol, host_port): Ports) -> Published {
+    Published { service: service.unwrap_or_default().to_owned(), port, protocol, host_port }
+}
+
 /// The published ports of a list, each once: a port is bound for IPv4 and for IPv6.
-fn published(ports: &[Port]) -> Vec<(u16, Protocol, u16)> {
+fn listed_ports(ports: &[Port]) -> BTreeSet<Ports> {
     let one = |port: &Port| {
         let bound = PortBinding { host_ip: port.ip.clone(), host_port: port.public_port.to_string() };
         binding(&format!("{}/{}", port.private_port, port.protocol), &[bound])
     };
-    let all: BTreeSet<_> = ports.iter().filter_map(one).collect();
-    all.into_iter().collect()
+    ports.iter().filter_map(one).collect()
 }
 
 /// `80/tcp` and its host sides. Of several addresses the one that means all of the host's counts.
-fn binding(port: &str, hosts: &[PortBinding]) -> Option<(u16, Protocol, u16)> {
+fn binding(port: &str, hosts: &[PortBinding]) -> Option<Ports> {
     let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
     let protocol = match protocol {
         "tcp" | "" => Protocol::Tcp,
@@ -158,8 +168,8 @@ mod tests {
             port(9, 40_004, "sctp", "0.0.0.0"),
         ];
         assert_eq!(
-            published(&ports),
-            [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)]
+            listed_ports(&ports),
+            [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)].into()
         );
     }
 

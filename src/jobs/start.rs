@@ -22,7 +22,7 @@ impl Work<'_> {
             Err(error) if error.is_not_found() => return Ok(Outcome::ImageMissing),
             other => other?,
         };
-        let taken: Vec<Binding> = launch.bindings.iter().copied().filter(|binding| !is_free(binding)).collect();
+        let taken: Vec<Binding> = launch.bindings.iter().filter(|binding| !is_free(binding)).cloned().collect();
         if !taken.is_empty() {
             return Ok(Outcome::PortsTaken(taken));
         }

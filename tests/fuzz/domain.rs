@@ -2,9 +2,11 @@
 
 use super::cases;
 use super::generator::Random;
+use reagent::domain::compose::{self, Dialect};
 use reagent::domain::number::{digits, lenient, uint};
 use reagent::domain::request::Request;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// What counts as a number, by its decimal digits instead of by arithmetic.
 fn reference(value: &Value) -> Option<u64> {
@@ -134,4 +136,81 @@ fn p2_no_request_panics_and_an_accepted_one_has_an_identity() {
         let _ = Request::from_sync(&any);
     });
     assert!(accepted.get().0 > 0 && accepted.get().1 > 0, "nothing was ever accepted");
+}
+
+/// What stands in a service, and forms that each of it has.
+fn service(random: &mut Random) -> Value {
+    let mut service = Map::new();
+    for key in [
+        "ports",
+        "volumes",
+        "extra_hosts",
+        "environment",
+        "network_mode",
+        "image",
+        "build",
+        "x-source-image",
+        "env_file",
+    ] {
+        let value = match random.below(6) {
+            0 => continue,
+            1 => random.json(3),
+            2 => {
+                json!([80, "8080:80", "1-2:1-2", {"target": 80, "published": 8080}, {"target": "$X"}, null, "53:53/udp", "[::1]:1:1"])
+            }
+            3 => json!({"APP_AUTH_ID": 1, "host.docker.internal": "x"}),
+            4 => json!(["host", "service:a", "r/web:1", "", "80"][random.below(5)]),
+            _ => {
+                json!([random.text(12), random.number(), format!("{}:{}", random.below(70_000), random.below(70_000))])
+            }
+        };
+        service.insert(key.to_owned(), value);
+    }
+    Value::Object(service)
+}
+
+#[test]
+fn p2_no_definition_panics_and_what_is_not_managed_stays() {
+    let managed = std::cell::Cell::new(0);
+    cases(3000, |random, case| {
+        let mut definition = json!({"services": {"a": service(random), "b": service(random)}});
+        if random.once_in(8) {
+            definition = random.json(3);
+        }
+        case.note(&definition);
+        let Ok(entries) = compose::ports(&definition) else {
+            assert!(compose::generate(&definition, "p", &[]).is_err() && compose::images(&definition).is_err());
+            return;
+        };
+        let _ = (compose::built(&definition), compose::sources(&definition), compose::has_host_networking(&definition));
+        let _ = compose::missing(&compose::images(&definition).unwrap_or_default(), &[random.text(9)]);
+        let chosen = entries.iter().filter(|entry| entry.is_managed());
+        let bindings: Vec<_> = chosen.zip(40_000..).map(|(entry, port)| entry.binding(port, false)).collect();
+        managed.set(managed.get() + bindings.len());
+        let mut made =
+            compose::generate(&definition, "p", &bindings).unwrap_or_else(|error| panic!("{error}")).definition;
+        for entry in &entries {
+            let place = format!("/services/{}/ports/{}", entry.service, entry.index);
+            let (before, after) = (definition.pointer(&place), made.pointer(&place));
+            assert_eq!(before == after, !entry.is_managed(), "{place}");
+        }
+        assert_eq!(made["name"], "p");
+        compose::mount_environment(&mut made, &random.text(9));
+        compose::for_version_1(&mut made);
+        assert_eq!(made.get("name"), None);
+    });
+    assert!(managed.get() > 0, "nothing was ever managed");
+}
+
+#[test]
+fn x2_an_environment_file_has_one_line_per_variable() {
+    cases(3000, |random, case| {
+        let variables: BTreeMap<String, String> = (0..5).map(|n| (format!("K{n}"), random.text(12))).collect();
+        case.note(&variables);
+        for dialect in [Dialect::V1, Dialect::V2] {
+            let (text, skipped) = compose::dotenv(&variables, dialect);
+            assert_eq!((text.lines().count(), skipped.len()), (5, 0));
+            assert!(text.lines().zip(variables.keys()).all(|(line, name)| line.starts_with(&format!("{name}="))));
+        }
+    });
 }

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use reagent::docker::{ContainerSpec, Docker};
 use reagent::domain::job::Container;
+use reagent::domain::ports::Published;
 use reagent::secret::Secret;
 
 fn pull() -> JobSpec {
@@ -87,10 +88,8 @@ fn a_listing_inspects_only_the_agents_own_containers_that_changed() {
     let (first, images) = seen(&BTreeMap::new());
     assert_eq!(images, [IMAGE, "other:1"]);
     let app = &first[NAME];
-    assert_eq!(
-        (app.status.as_str(), app.ours, &app.bindings[..]),
-        ("running", true, &[(80, Protocol::Tcp, 40_001)][..])
-    );
+    let published = Published { service: String::new(), port: 80, protocol: Protocol::Tcp, host_port: 40_001 };
+    assert_eq!((app.status.as_str(), app.ours, &app.bindings[..]), ("running", true, &[published][..]));
     assert!(!app.started_at.is_empty());
     assert_eq!((first["foreign"].project.as_deref(), first["foreign"].ours), (Some("stack"), false));
     let looked = jobs.perform(JobSpec::Look { container: NAME.to_owned() });

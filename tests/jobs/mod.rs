@@ -118,7 +118,7 @@ fn launch(host_port: u16) -> Launch {
         image: IMAGE.to_owned(),
         folder: Folder { stage: Stage::Prod, name: "App".to_owned() },
         environment: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
-        bindings: vec![Binding { port: 80, protocol: Protocol::Tcp, host_port, fresh: false }],
+        bindings: vec![Binding::plain(80, Protocol::Tcp, host_port)],
     }
 }
 

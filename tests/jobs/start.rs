@@ -72,9 +72,9 @@ fn a_new_port_that_a_program_listens_on_is_told_before_anything_is_created() {
     let port = listener.local_addr().expect("its address").port();
     let mut launch = launch(port);
     launch.bindings[0].fresh = true;
-    let free = Binding { port: 81, host_port: port, protocol: Protocol::Udp, fresh: true };
+    let free = Binding { fresh: true, ..Binding::plain(81, Protocol::Udp, port) };
     launch.bindings.push(free);
-    let taken = launch.bindings[0];
+    let taken = launch.bindings[0].clone();
     assert_eq!(jobs.perform(JobSpec::Start(Box::new(launch))), Outcome::PortsTaken(vec![taken]));
     assert!(daemon.containers().is_empty());
     assert_eq!(jobs.perform(start(port)), Outcome::Done, "a port that was ours before is not probed");

@@ -1,4 +1,4 @@
-//! The real parts, started by the scripts of `tests/env`: Docker Engine, registry, Crossbar.
+//! The real parts, started by the scripts of `tests/env`: Docker Engine, registry, Crossbar, compose.
 //!
 //! The engine is shared with whoever uses the machine: a [`Docker`] removes on drop what carries its own label or name,
 //! and nothing else. Registries and routers belong to the test process: they end when their handle is dropped, and also
@@ -14,6 +14,8 @@ pub mod tap;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod dotenv;
 #[cfg(test)]
 mod large_tests;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The model engine: containers, images, directories; it performs jobs, fails, loses events, tells what is true.
 
 use crate::domain::job::{Container, ContainerEvent, JobSpec, Observation, Outcome};
-use crate::domain::ports::Protocol;
+use crate::domain::ports::{Binding, Published};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,9 +129,9 @@ impl Engine {
         }
         let others =
             self.containers.values().filter(|other| other.name != launch.container && other.status == "running");
-        let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|(_, _, port)| *port).collect();
+        let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|port| port.host_port).collect();
         let is_bound = |port| self.bound.contains(&port) || bound.contains(&port);
-        let taken: Vec<_> = launch.bindings.iter().copied().filter(|binding| is_bound(binding.host_port)).collect();
+        let taken: Vec<_> = launch.bindings.iter().filter(|binding| is_bound(binding.host_port)).cloned().collect();
         if taken.iter().any(|binding| binding.fresh) {
             return Outcome::PortsTaken(taken.into_iter().filter(|binding| binding.fresh).collect());
         }
@@ -143,8 +143,13 @@ impl Engine {
         }
         self.runs += 1;
         let name = launch.container.clone();
-        let bindings: Vec<(u16, Protocol, u16)> =
-            launch.bindings.iter().map(|binding| (binding.port, binding.protocol, binding.host_port)).collect();
+        let published = |binding: &Binding| Published {
+            service: binding.service.clone(),
+            port: binding.port,
+            protocol: binding.protocol,
+            host_port: binding.host_port,
+        };
+        let bindings = launch.bindings.iter().map(published).collect();
         let container = Container {
             id: format!("id-{}", self.runs),
             name: name.clone(),

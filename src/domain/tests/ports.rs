@@ -30,10 +30,10 @@ fn ports_are_reported_when_they_change_and_never_without_need() {
     world.request(1, "UNINSTALLED", stored);
     world.settle();
     assert!(
-        world.state.ports.claim(
-            super::super::ports::PortKey { app: prod(9), protocol: super::super::ports::Protocol::Tcp, port: 1 },
-            40_000
-        ),
+        world
+            .state
+            .ports
+            .claim(&super::super::ports::PortKey::plain(prod(9), super::super::ports::Protocol::Tcp, 1), 40_000),
         "an uninstall gives it up"
     );
 }
@@ -53,7 +53,7 @@ fn a_host_port_is_kept_over_stop_start_and_a_start_of_the_agent() {
     world.request(1, "RUNNING", web());
     world.request(2, "RUNNING", web());
     world.settle();
-    let port = |world: &World, key| world.engine.containers[&container(key)].bindings[0].2;
+    let port = |world: &World, key| world.engine.containers[&container(key)].bindings[0].host_port;
     let before = (port(&world, 1), port(&world, 2));
     assert_ne!(before.0, before.1);
     world.request(2, "PRESENT", json!({}));

@@ -153,7 +153,7 @@ fn check(world: &World) -> Result<(), String> {
         starts.map(|launch| (&launch.container, launch.bindings.iter().map(|binding| binding.host_port).collect()));
     let running = world.engine.containers.iter().filter(|(_, container)| container.status == "running");
     let running =
-        running.map(|(name, container)| (name, container.bindings.iter().map(|(_, _, port)| *port).collect()));
+        running.map(|(name, container)| (name, container.bindings.iter().map(|port| port.host_port).collect()));
     let given: Vec<(&String, BTreeSet<u16>)> = running.chain(starts).collect();
     for (one, (name, ports)) in given.iter().enumerate() {
         if let Some((other, _)) = given[..one].iter().find(|(other, of_it)| other != name && !of_it.is_disjoint(ports))

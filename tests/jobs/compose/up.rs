@@ -8,7 +8,7 @@ fn up() -> ComposeCommand {
 }
 
 fn binding(host_port: u16, fresh: bool) -> Binding {
-    Binding { port: 80, protocol: Protocol::Tcp, host_port, fresh }
+    Binding { service: "web".to_owned(), declared: 80, port: 80, protocol: Protocol::Tcp, host_port, fresh }
 }
 
 #[test]
