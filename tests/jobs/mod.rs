@@ -26,30 +26,35 @@ const IMAGE: &str = "registry.test/apps/prod_amd64_900001_app:1.0.0";
 const NAME: &str = "prod_900001_app";
 
 /// Workers with an Engine, an apps directory, and a log hub of their own.
-struct Jobs {
-    handle: Handle,
+pub struct Jobs {
+    pub handle: Handle,
     events: Receiver<Event>,
     log: Receiver<logs::Event>,
     hub: logs::Handle,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What differs from test to test.
-struct Setup {
+pub struct Setup {
     docker: Docker,
     has_gpu: fn() -> bool,
     update_base: String,
-    programs: Programs,
+    pub programs: Programs,
 }
 
 impl Setup {
     fn of(daemon: &DockerDaemon) -> Setup {
-        let docker = Docker::at(Address::from_setting(&daemon.host(), "").expect("the daemon has an address"));
+        Setup::at(&daemon.host())
+    }
+
+    /// With the engine at this `DOCKER_HOST`.
+    pub fn at(host: &str) -> Setup {
+        let docker = Docker::at(Address::from_setting(host, "").expect("an address"));
         let programs = Programs::with([]);
         Setup { docker, has_gpu: || false, update_base: "http://127.0.0.1:1".to_owned(), programs }
     }
 
-    fn spawn(self) -> Jobs {
+    pub fn spawn(self) -> Jobs {
         let folder = TempDir::new("jobs");
         let (logged, log) = unbounded();
         let source: logs::source::Source = Arc::new(|_, _, _| Err(logs::source::OpenError::NotFound));
@@ -80,14 +85,14 @@ impl Jobs {
 
     /// Does one job to its end.
     #[track_caller]
-    fn perform(&self, spec: JobSpec) -> Outcome {
+    pub fn perform(&self, spec: JobSpec) -> Outcome {
         self.handle.start(1, spec);
         self.wait_for_end(1)
     }
 
     /// What the log of an app holds.
     #[track_caller]
-    fn history(&self, container: &str) -> Vec<String> {
+    pub fn history(&self, container: &str) -> Vec<String> {
         self.hub.send(logs::Command::History { container: container.to_owned(), token: 1 });
         loop {
             if let logs::Event::History { lines, .. } = self.log.recv_timeout(LIMIT).expect("the history") {
@@ -103,7 +108,7 @@ impl Jobs {
 
     /// The next event, which is the end of this job.
     #[track_caller]
-    fn wait_for_end(&self, job: JobId) -> Outcome {
+    pub fn wait_for_end(&self, job: JobId) -> Outcome {
         match self.next() {
             Event::Ended { job: ended, outcome } if ended == job => outcome,
             other => panic!("not the end of job {job} but {other:?}"),

@@ -13,6 +13,8 @@ pub mod stage;
 pub mod tap;
 
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dotenv;

@@ -30,14 +30,13 @@ fn what_is_not_there_is_taken_away_without_compose_or_a_file() {
 #[test]
 fn each_way_to_take_away_has_its_commands_and_leaves_what_it_shall_leave() {
     for (command, words, left) in [
-        (ComposeCommand::TakeDown, &["stop", "rm -f"][..], &["net", "foreign", "vol"][..]),
-        (ComposeCommand::Down, &["down --remove-orphans"], &["foreign", "vol"]),
-        (ComposeCommand::Remove, &["down -v", "rm -f"], &["foreign"]),
+        (ComposeCommand::TakeDown, "stop", &["net", "foreign", "vol"][..]),
+        (ComposeCommand::Down, "down --remove-orphans", &["foreign", "vol"]),
+        (ComposeCommand::Remove, "down -v", &["foreign"]),
     ] {
         let bench = inhabited();
         assert_eq!(bench.command(command.clone()), Outcome::Done);
-        let calls: Vec<String> = words.iter().map(|words| format!("docker compose -f F {words}")).collect();
-        assert_eq!(bench.calls(), calls);
+        assert_eq!(bench.calls(), [format!("docker compose -f F {words}")]);
         assert_eq!(bench.left(), ["other-web-1"], "{command:?}: also a service that compose left");
         assert_eq!(bench.daemon.things(), left, "{command:?}");
         let anonymous = bench.daemon.wait_for_request("DELETE /containers/*", 1).query("v") == "1";
