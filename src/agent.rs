@@ -14,7 +14,7 @@ use crate::state::edges::Context;
 use crate::state::main_loop::{Ended, INBOX, MainLoop};
 use crate::state::store::Store;
 use crate::thread::{self, Exit};
-use crate::{logger, release};
+use crate::{jobs, logger, release};
 use crossbeam_channel::RecvTimeoutError;
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ pub fn run(options: Options) -> u8 {
     options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     mention_oddities(&options);
     create_directories(&options);
+    jobs::remove_leftovers(&options.apps_dir);
     let loaded = match flock::load(&options.config, &options.agent_dir) {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -36,6 +36,7 @@
 //! | `job-<n>` | one call of the Engine or one query at a time | the first of each lane always, the others while busy | its job's cancel token |
 //! | `logs` | rings, batches, who listens | as long as the process | a stop |
 //! | `log-<name>` | one container's log stream | while the container runs | closing its socket |
+//! | `log-list` | the calls that list one compose project | until they are answered | closing its socket; their deadline |
 //!
 //! Threads start in [`thread`] alone: with a name, a stack of a size that was thought about, and a hook that tells their owner
 //! how they ended. One that panics is started again with a back-off; five panics in ten minutes end the process, and so does
@@ -65,7 +66,7 @@
 //! | [`wamp`] | the session; `message`, `auth` and `session` are pure | [`net`], [`os`] |
 //! | [`net`] | TLS settings, the choice of a proxy and its handshakes; pure but for the trust store | nothing |
 //! | [`docker`] | the Engine's API; `http1` and `stream` are pure | [`os`] |
-//! | [`logs`] | history and publication of container output; pure but for `actor` and `follower` | [`docker`] |
+//! | [`logs`] | history and publication of container output; pure but for `actor`, `follower`, `source`, `excerpt` | [`docker`], the core's messages |
 //! | [`jobs`] | the workers | [`docker`], [`os`], [`logs`] |
 //! | [`agent`] | the boot sequence | everything |
 //! | [`args`], [`flock`], [`logger`], [`startup`], [`signals`], [`release`] | command line, device file, log, first lines, signals, version | [`os`] |

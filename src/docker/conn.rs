@@ -3,19 +3,23 @@
 //! There is no pool: a connection serves one request, so that cancelling is shutting it down. Runs on the caller's
 //! thread. **Invariant:** no wait here is without a deadline or a [`Cancel`] that ends it.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Address;
 use super::error::Error;
-use super::http1::{Body, Fault, Head, Request, decode_head};
+use super::http1::{Body, Fault, Head, Method, Request, decode_head};
 use super::socket::Socket;
 use crate::cancel::{Cancel, Guard};
 use crate::clock;
 
 /// The largest answer that is collected as a whole, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// How much of a long body is read and sent at a time, in bytes.
+const PIECE: usize = 64 * 1024;
+/// How long such a piece waits for room before it looks whether the answer has begun already.
+const ROOM: Duration = Duration::from_secs(1);
 /// How long one attempt to connect lasts before the cancel token is looked at: nothing else can interrupt a connect.
 const CONNECT_SLICE: Duration = Duration::from_millis(100);
 
@@ -73,32 +77,41 @@ pub fn open(
     cancel: Cancel,
 ) -> Result<Response, Error> {
     let connection = Connection::to(address, deadline, cancel)?;
-    // A peer that refuses a request early stops reading it: its answer counts, not the failed write.
     let written = connection.write(&request.encode(prefix), deadline);
-    if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
-        return Err(error);
-    }
-    let mut early = Vec::new();
-    let mut chunk = [0; 8 * 1024];
-    let head = loop {
-        match decode_head(&early)? {
-            // An interim response; the real one follows.
-            Some((length, head)) if matches!(head.status, 100 | 102..200) => drop(early.drain(..length)),
-            Some((length, head)) => {
-                early.drain(..length);
-                break head;
+    connection.answer(request.method, written, Vec::new(), deadline)
+}
+
+/// [`open`] for a request whose body [`follows`](Request::body_follows): it is read from `body` as it is sent, a piece at
+/// a time. `silence` is the deadline of each piece, and of the answer. A peer that answers before it has read all need not
+/// read the rest.
+///
+/// # Errors
+/// As [`open`]; [`Error::Source`].
+pub fn upload(
+    address: &Address,
+    prefix: &str,
+    request: &Request,
+    body: &mut dyn Read,
+    silence: Duration,
+    cancel: Cancel,
+) -> Result<Response, Error> {
+    let soon = || Deadline::after(silence);
+    let connection = Connection::to(address, soon(), cancel)?;
+    let mut written = connection.write(&request.encode(prefix), soon());
+    let (mut left, mut piece, mut early) = (request.follows(), vec![0; PIECE], Vec::new());
+    while written.is_ok() && left > 0 && early.is_empty() {
+        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        match body.read(&mut piece[..most]) {
+            Ok(0) => return Err(Error::Source("it is shorter than it was".into())),
+            Ok(count) => {
+                written = connection.write_unless_answered(&piece[..count], &mut early, soon());
+                left -= count as u64;
             }
-            None => match connection.read(&mut chunk, deadline)? {
-                0 => {
-                    written?;
-                    return Err(Error::Unreachable("the connection ended without an answer".into()));
-                }
-                count => early.extend_from_slice(&chunk[..count]),
-            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::Source(error.to_string())),
         }
-    };
-    let body = head.body(request.method)?;
-    Ok(Response { head, body, early, connection })
+    }
+    connection.answer(request.method, written, early, soon())
 }
 
 impl Response {
@@ -162,6 +175,57 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// [`Connection::write`], until something comes back, which goes into `early`.
+    fn write_unless_answered(&self, mut bytes: &[u8], early: &mut Vec<u8>, deadline: Deadline) -> Result<(), Error> {
+        let _closer = self.closer();
+        let mut chunk = [0; 1024];
+        while !bytes.is_empty() && early.is_empty() {
+            match self.socket.write(bytes, deadline.left()?.map(|left| left.min(ROOM))) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => {
+                    self.go_on_after(&error)?;
+                    let count = self.socket.read(&mut chunk, Some(Duration::from_millis(1))).unwrap_or_default();
+                    early.extend_from_slice(&chunk[..count]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the head of the final response to a request that was written like that; `early` is the start of it.
+    fn answer(
+        self,
+        to: Method,
+        written: Result<(), Error>,
+        mut early: Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Response, Error> {
+        // A peer that refuses a request early stops reading it: its answer counts, not the failed write.
+        if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
+            return Err(error);
+        }
+        let mut chunk = [0; 8 * 1024];
+        let head = loop {
+            match decode_head(&early)? {
+                // An interim response; the real one follows.
+                Some((length, head)) if matches!(head.status, 100 | 102..200) => drop(early.drain(..length)),
+                Some((length, head)) => {
+                    early.drain(..length);
+                    break head;
+                }
+                None => match self.read(&mut chunk, deadline)? {
+                    0 => {
+                        written?;
+                        return Err(Error::Unreachable("the connection ended without an answer".into()));
+                    }
+                    count => early.extend_from_slice(&chunk[..count]),
+                },
+            }
+        };
+        let body = head.body(to)?;
+        Ok(Response { head, body, early, connection: self })
     }
 
     /// Some bytes; 0 is the end.

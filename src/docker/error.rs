@@ -29,6 +29,8 @@ pub enum Error {
         /// The Engine's text.
         message: String,
     },
+    /// What was to be sent could not be read.
+    Source(String),
     /// A transfer was accepted and then reported this `error` in its progress stream.
     Transfer(String),
 }
@@ -80,6 +82,16 @@ impl Error {
         self.refused(409, "is already in progress")
     }
 
+    /// A build found no Dockerfile of the name that it was told.
+    pub fn is_dockerfile_missing(&self) -> bool {
+        self.says("cannot locate specified dockerfile")
+    }
+
+    /// A build found nothing in its Dockerfile.
+    pub fn is_dockerfile_empty(&self) -> bool {
+        self.says("the dockerfile (") && self.says("cannot be empty")
+    }
+
     /// Removing a network that has containers (403), or a volume that a container has (409).
     pub fn is_in_use(&self) -> bool {
         self.refused(403, "has active endpoints")
@@ -128,6 +140,7 @@ impl fmt::Display for Error {
                 write!(f, "docker answered with status {status}")
             }
             Error::Status { message, .. } => f.write_str(message),
+            Error::Source(reason) => write!(f, "what was to be sent cannot be read: {reason}"),
             Error::Transfer(text) => f.write_str(text),
         }
     }

@@ -71,21 +71,29 @@ impl Method {
     }
 }
 
-/// A request, built up piece by piece and then encoded.
-#[derive(Clone, Debug)]
+/// A request, built up piece by piece and then encoded. `Debug` shows no header: there are passwords in some.
+#[derive(Clone)]
 pub struct Request {
     /// The method.
     pub method: Method,
     target: String,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    /// Bytes of the body that are sent after [`Request::encode`].
+    follows: u64,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("target", &self.target).finish_non_exhaustive()
+    }
 }
 
 impl Request {
     /// A request without query, extra headers or body. `path` starts with `/`; parts of it that come from outside have
     /// gone through [`segment`] or [`path`].
     pub fn new(method: Method, path: impl Into<String>) -> Request {
-        Request { method, target: path.into(), headers: Vec::new(), body: Vec::new() }
+        Request { method, target: path.into(), headers: Vec::new(), body: Vec::new(), follows: 0 }
     }
 
     /// Adds `name=value` to the query; both are escaped.
@@ -111,6 +119,17 @@ impl Request {
         self.header("Content-Type", "application/json")
     }
 
+    /// Announces a body of so many bytes, which follow what [`Request::encode`] gives.
+    pub fn body_follows(mut self, length: u64) -> Request {
+        self.follows = length;
+        self
+    }
+
+    /// How much of the body follows.
+    pub fn follows(&self) -> u64 {
+        self.follows
+    }
+
     /// The bytes to send: for the path below `prefix` (`/v1.41`, or nothing). The connection serves this one request.
     pub fn encode(&self, prefix: &str) -> Vec<u8> {
         let mut head = format!(
@@ -122,7 +141,8 @@ impl Request {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if self.method == Method::Post {
-            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            let length = self.follows.saturating_add(self.body.len() as u64);
+            head.push_str(&format!("Content-Length: {length}\r\n"));
         }
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();

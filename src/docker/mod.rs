@@ -13,6 +13,7 @@
 
 use std::env;
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub mod stream;
 
 pub use address::Address;
 pub use conn::MAX_ANSWER;
+pub use endpoints::build::{BUILD_SILENCE, BuildSpec};
 pub use endpoints::containers::{
     Condition, Container, ContainerSpec, ContainerSummary, Env, HostConfig, LogOptions, Logs, Mount, PortBinding,
     Removal, Started, Which,
@@ -55,7 +57,7 @@ use http1::Request;
 
 /// The deadline of a call that asks for no other (`apps.md` 7.5).
 pub const STANDARD_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a pull may go without a word (decision 29).
+/// How long a pull or push may go without a word (decision 29).
 pub const NO_PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
 /// The highest API version that we speak. Engines from 29 on refuse clients below 1.44.
 pub const MAX_VERSION: ApiVersion = ApiVersion { major: 1, minor: 52 };
@@ -200,15 +202,27 @@ impl Docker {
         self.open(&self.prefix()?, request, Deadline::after(self.deadline))
     }
 
-    /// The place where a refusal of the Engine becomes an error.
+    /// A call whose body is read from `body` as it is sent, and whose answer is read piece by piece. `silence` is the
+    /// deadline of each piece that is sent, and of the answer's head.
+    fn upload(&self, request: &Request, body: &mut dyn Read, silence: Duration) -> Result<Response, Error> {
+        let (prefix, cancel) = (self.prefix()?, self.cancel.clone().unwrap_or_default());
+        let response = conn::upload(&self.address, &prefix, request, body, silence, cancel)?;
+        accepted(response, Deadline::after(silence))
+    }
+
     fn open(&self, prefix: &str, request: &Request, deadline: Deadline) -> Result<Response, Error> {
-        let response = conn::open(&self.address, prefix, request, deadline, self.cancel.clone().unwrap_or_default())?;
-        match response.head.status {
-            101 | 200..300 | 304 => Ok(response),
-            status => {
-                let body = response.collect(deadline)?;
-                Err(Error::Status { status, message: endpoints::error_message(&body) })
-            }
+        let cancel = self.cancel.clone().unwrap_or_default();
+        accepted(conn::open(&self.address, prefix, request, deadline, cancel)?, deadline)
+    }
+}
+
+/// The place where a refusal of the Engine becomes an error.
+fn accepted(response: Response, deadline: Deadline) -> Result<Response, Error> {
+    match response.head.status {
+        101 | 200..300 | 304 => Ok(response),
+        status => {
+            let body = response.collect(deadline)?;
+            Err(Error::Status { status, message: endpoints::error_message(&body) })
         }
     }
 }

@@ -41,6 +41,11 @@ impl State {
             }
             self.claim_ports(id);
         }
+        for (id, version) in recorded.refused {
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.refused = Some(version);
+            }
+        }
         self.restore_reports(recorded.outbox);
     }
 
@@ -56,10 +61,14 @@ impl State {
                 app.wanted = wanted;
                 self.persist_state(id);
             }
-            Entry::Occupied(entry) => {
-                // A finished build that waits for its promotion is not overwritten; a teardown always wins (2.5).
-                let app = entry.get();
+            Entry::Occupied(mut entry) => {
+                // A finished build that waits for its promotion is not overwritten; a teardown always wins (2.5). What the
+                // request says of the current state may be the promotion.
+                let app = entry.get_mut();
                 if app.state == AppState::Built && app.wanted != AppState::Built && !wanted.is_gone() {
+                    if let (Some(stored), Some(_)) = (&mut app.request, request.current_state) {
+                        stored.current_state = request.current_state;
+                    }
                     return;
                 }
             }
@@ -75,7 +84,13 @@ impl State {
         app.wanted = wanted;
         app.name.clone_from(&request.app_name);
         app.container = names::container(id, &request.app_name);
+        app.project = names::project(id, &request.app_name);
+        app.promoted = false;
+        let again = source == Source::Call && request.request_update && app.refused.take().is_some();
         app.request = Some(request);
+        if again {
+            self.persist_refused(id);
+        }
         if lowered {
             self.note(Level::Warn, format!("{id}: the backend asks for an older credential epoch"));
         }

@@ -2,6 +2,7 @@
 
 use super::power::Means;
 use crate::secret::Secret;
+use std::time::Duration;
 
 /// Identity of the device (wire chapter 8.1). Plain data; the file belongs to the shell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,8 +35,12 @@ pub struct Device {
     pub arch: String,
     /// Agent version.
     pub version: String,
+    /// Extension of archives of sources, without a dot.
+    pub archive_extension: String,
     /// What it can do with its machine.
     pub means: Means,
+    /// How long a new release has to run before the one before it goes (decision 30).
+    pub probation: Duration,
     /// Studio base URL, learned from the status answer, in memory only.
     pub base_url: Option<String>,
     /// Key for app credentials, in memory only.

@@ -1,13 +1,28 @@
 //! The sequence after joining (wire chapter 2.2), on the first connect and after every reconnect.
 //!
 //! ```text
-//!  Metadata ▶ CredentialKey ▶ Configuring ▶ Opening ▶ Architecture ▶ Draining ▶ Engine ▶ Fetch ▶ Observing ▶ Connected ▶ Done
-//!     │ moved: Redial                         │ procedures,              │ queued       │ daemon ready
-//!     ▼                                       ▼ subscriptions            ▼ reports      ▼ no bound
+//!  round trip  step         what is sent, in this order, before anything of it is answered
+//!  ----------  -----------  ------------------------------------------------------------------------------------
+//!      1 - 3                upgrade; HELLO; AUTHENTICATE    (the `wamp` thread; TCP and TLS have theirs before)
+//!      4                    the claim, alone: a second device is refused before it has said anything      (〃)
+//!      5       Identifying  testament (〃), metadata, credential key       ── moved to another project: Redial
+//!      6       Announcing   CONFIGURING, registrations and subscriptions, architecture
+//!     (+n)     Draining     reports that were queued, one per app at a time, for a while
+//!              Engine       nothing: the container engine must have answered once, no bound
+//!      7       Fetching     the backend's list
+//!              Observing    nothing: a listing of the engine, whose corrections are reported
+//!      7 1/2   Connected    CONNECTED
 //! ```
 //!
-//! An error of a step is logged and the sequence goes on. It belongs to one session: what is left of an older one is
-//! dropped, so two never run at once (C6). The first write uses the identity that the metadata confirmed (C8).
+//! On a long way only the number of round trips counts, so each step sends all that depends on no answer of the same step.
+//! The next step begins when all `parts` of a step are settled, answered or failed: an error is logged and the sequence goes
+//! on. Why each boundary is there:
+//!
+//! - The first write of the device is CONFIGURING. It, and everything after it, waits for the metadata, so that it is the
+//!   identity of now that writes (C8), and for the testament, so that the router can take it back.
+//! - The list is asked for when the table is settled: a wish that is too late for the list finds its procedure there. It
+//!   also comes after the queued reports, which it has to take into account.
+//! - It belongs to one session: what is left of an older one is dropped, so two never run at once (C6).
 
 use super::message::{CallFailure, Effect, Generation, Level, LogCommand, Metadata};
 use super::slot::Why;
@@ -25,22 +40,16 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Where the sequence stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Step {
-    /// `read_device_metadata`
-    Metadata,
-    /// `get_app_cred_key`
-    CredentialKey,
-    /// Status CONFIGURING.
-    Configuring,
-    /// Registrations and subscriptions.
-    Opening,
-    /// `update_device_architecture`
-    Architecture,
+    /// Who the device is; only questions.
+    Identifying,
+    /// The device says that it is there, and what can be called.
+    Announcing,
     /// Queued reports go out before the backend's list is asked for.
     Draining,
     /// The container engine must have answered once.
     Engine,
     /// `get_requested_app_states`
-    Fetch,
+    Fetching,
     /// A listing, whose corrections are reported.
     Observing,
     /// Status CONNECTED.
@@ -48,6 +57,38 @@ pub enum Step {
     /// The sequence is over, or there is no session.
     #[default]
     Done,
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The router's answer to the testament, which the session has sent by itself.
+    Testament,
+    /// `read_device_metadata`
+    Metadata,
+    /// `get_app_cred_key`
+    CredentialKey,
+    /// Status CONFIGURING.
+    Configuring,
+    /// Registrations and subscriptions.
+    Table,
+    /// `update_device_architecture`
+    Architecture,
+    /// `get_requested_app_states`
+    List,
+    /// Status CONNECTED.
+    Connected,
+}
+
+/// What goes out together. Steps without parts wait for something else than an answer.
+const fn parts(step: Step) -> &'static [Part] {
+    match step {
+        Step::Identifying => &[Part::Testament, Part::Metadata, Part::CredentialKey],
+        Step::Announcing => &[Part::Configuring, Part::Table, Part::Architecture],
+        Step::Fetching => &[Part::List],
+        Step::Connected => &[Part::Connected],
+        Step::Draining | Step::Engine | Step::Observing | Step::Done => &[],
+    }
 }
 
 /// The session.
@@ -60,6 +101,10 @@ pub struct Session {
     /// Whether the sequence has been completed on it.
     pub connected: bool,
     step: Step,
+    /// Parts of the step that are not settled.
+    open: Vec<Part>,
+    /// The credential key, until it is known whether this is the identity that it is for.
+    key: Option<Secret>,
     reports: bool,
 }
 
@@ -69,29 +114,43 @@ impl Session {
         self.generation.is_some() && self.reports
     }
 
+    /// Whether the device may say that it is there: not before its identity is confirmed (C8).
+    pub fn may_announce(&self) -> bool {
+        self.generation.is_some() && self.step >= Step::Announcing
+    }
+
     /// Whether the sequence waits for a listing.
     pub fn waits_for_observation(&self) -> bool {
         self.generation.is_some() && self.step == Step::Observing
     }
+
+    fn begin(&mut self, step: Step) {
+        self.step = step;
+        self.open = parts(step).to_vec();
+    }
 }
 
 impl State {
+    /// The claim is held, and the testament on its way.
     pub(super) fn on_joined(&mut self, generation: Generation, session: u64) {
         if let Some(older) = self.generation() {
             self.on_left(older, "another one was joined");
         }
         self.note(Level::Debug, format!("session {session}: connect sequence begins"));
-        self.session = Session {
-            generation: Some(generation),
-            id: session,
-            connected: false,
-            step: Step::Metadata,
-            reports: false,
-        };
+        self.session = Session { generation: Some(generation), id: session, ..Session::default() };
         self.effect(Effect::KeepFlock);
         self.start_heartbeats();
+        self.session.begin(Step::Identifying);
         let args = vec![json!({"device_key": self.device.device_key})];
-        self.call(Call::Connect(Step::Metadata), "reswarm.devices.read_device_metadata", args, CALL);
+        self.call(Call::Connect(Part::Metadata), "reswarm.devices.read_device_metadata", args, CALL);
+        self.call(Call::Connect(Part::CredentialKey), "reswarm.devices.get_app_cred_key", Vec::new(), CALL);
+    }
+
+    /// The router has the testament, or the session goes on without.
+    pub(super) fn on_testament(&mut self, generation: Generation) {
+        if self.generation() == Some(generation) {
+            self.settle(Part::Testament);
+        }
     }
 
     pub(super) fn on_left(&mut self, generation: Generation, reason: &str) {
@@ -114,64 +173,79 @@ impl State {
         }
     }
 
-    pub(super) fn on_connect_answer(&mut self, step: Step, result: Result<Vec<Value>, CallFailure>) {
-        if step != self.session.step {
+    pub(super) fn on_connect_answer(&mut self, part: Part, result: Result<Vec<Value>, CallFailure>) {
+        if !self.session.open.contains(&part) {
             return;
         }
         if let Err(failure) = &result {
-            self.note(Level::Warn, format!("{step:?}: {}", failure.text()));
+            self.note(Level::Warn, format!("{part:?}: {}", failure.text()));
         }
-        match step {
-            Step::Metadata => {
+        match part {
+            Part::Metadata => {
                 if self.take_metadata(result.ok()) {
                     return;
                 }
-                self.session.step = Step::CredentialKey;
-                self.call(Call::Connect(Step::CredentialKey), "reswarm.devices.get_app_cred_key", Vec::new(), CALL);
             }
-            Step::CredentialKey => {
-                match result.as_ref().map(|args| args.first().and_then(Value::as_str)) {
-                    Ok(Some(key)) if !key.is_empty() => self.device.credential_key = Some(Secret::new(key)),
-                    Ok(_) => self.note(Level::Warn, "the app credential key is not a text"),
-                    // The previous key, if any, stays in use.
-                    Err(_) => {}
-                }
-                self.session.step = Step::Configuring;
-                self.send_status(Call::Connect(Step::Configuring), "CONFIGURING");
-            }
-            Step::Configuring => {
+            Part::CredentialKey => self.take_key(result.ok()),
+            Part::Configuring => {
                 self.take_base_url(result.ok());
-                self.session.step = Step::Opening;
                 self.session.reports = true;
-                if let Some(generation) = self.generation() {
-                    self.effect(Effect::Open { generation });
-                }
                 self.send_reports();
             }
-            Step::Architecture => {
-                self.session.step = Step::Draining;
+            Part::List => self.take_list(result.ok()),
+            Part::Connected => self.take_base_url(result.ok()),
+            Part::Testament | Part::Table | Part::Architecture => {}
+        }
+        self.settle(part);
+    }
+
+    /// A part is answered or has failed; the last one ends the step.
+    fn settle(&mut self, part: Part) {
+        let Some(at) = self.session.open.iter().position(|open| *open == part) else { return };
+        self.session.open.swap_remove(at);
+        if !self.session.open.is_empty() {
+            return;
+        }
+        match self.session.step {
+            Step::Identifying => {
+                // Without an answer the previous key, if any, stays in use.
+                if let Some(key) = self.session.key.take() {
+                    self.device.credential_key = Some(key);
+                }
+                self.session.begin(Step::Announcing);
+                self.send_status(Call::Connect(Part::Configuring), "CONFIGURING");
+            }
+            Step::Announcing => {
+                self.session.begin(Step::Draining);
                 self.timers.set(Timer::Connect, self.now.mono + DRAIN);
                 self.on_drained();
             }
-            Step::Fetch => {
-                self.take_list(result.ok());
-                self.session.step = Step::Observing;
+            Step::Fetching => {
+                self.session.begin(Step::Observing);
                 if self.engine.answers() {
                     self.observe();
                 } else {
                     self.go_on_unobserved();
                 }
             }
-            Step::Connected => {
-                self.take_base_url(result.ok());
-                self.session.step = Step::Done;
-            }
-            Step::Opening | Step::Draining | Step::Engine | Step::Observing | Step::Done => {}
+            Step::Connected => self.session.begin(Step::Done),
+            Step::Draining | Step::Engine | Step::Observing | Step::Done => {}
         }
     }
 
+    /// CONFIGURING is on its way; the other parts of its step follow at its heels.
+    pub(super) fn announce_the_rest(&mut self) {
+        let Some(generation) = self.generation() else { return };
+        self.effect(Effect::Open { generation });
+        let (arch, variant) = arch_and_variant(&self.device.arch);
+        let args = vec![json!({"swarm_key": self.device.swarm_key, "device_key": self.device.device_key,
+            "architecture": self.device.arch, "os": self.status.os, "arch": arch, "variant": variant,
+            "agent_version": self.device.version})];
+        self.call(Call::Connect(Part::Architecture), "reswarm.devices.update_device_architecture", args, CALL);
+    }
+
     pub(super) fn on_opened(&mut self, generation: Generation, failed: &[String]) {
-        if self.generation() != Some(generation) || self.session.step != Step::Opening {
+        if self.generation() != Some(generation) || !self.session.open.contains(&Part::Table) {
             return;
         }
         if !failed.is_empty() {
@@ -182,12 +256,7 @@ impl State {
         if failed.iter().any(|uri| uri.starts_with("wamp.subscription.")) {
             self.logs(LogCommand::MetaRefused);
         }
-        self.session.step = Step::Architecture;
-        let (arch, variant) = arch_and_variant(&self.device.arch);
-        let args = vec![json!({"swarm_key": self.device.swarm_key, "device_key": self.device.device_key,
-            "architecture": self.device.arch, "os": self.status.os, "arch": arch, "variant": variant,
-            "agent_version": self.device.version})];
-        self.call(Call::Connect(Step::Architecture), "reswarm.devices.update_device_architecture", args, CALL);
+        self.settle(Part::Table);
     }
 
     /// Reports were delivered: goes on as soon as none waits.
@@ -205,7 +274,7 @@ impl State {
 
     fn after_draining(&mut self) {
         self.timers.clear(Timer::Connect);
-        self.session.step = Step::Engine;
+        self.session.begin(Step::Engine);
         self.on_engine_ready();
     }
 
@@ -213,8 +282,8 @@ impl State {
     pub(super) fn on_engine_ready(&mut self) {
         match self.session.step {
             Step::Engine if self.engine.ready => {
-                self.session.step = Step::Fetch;
-                self.fetch(Call::Connect(Step::Fetch));
+                self.session.begin(Step::Fetching);
+                self.fetch(Call::Connect(Part::List));
             }
             Step::Observing if self.generation().is_some() => self.ensure_wanted(),
             _ => {}
@@ -232,11 +301,19 @@ impl State {
 
     /// Drives every app that the backend drives, then CONNECTED (steps 17 to 19).
     fn ensure_wanted(&mut self) {
-        self.session.step = Step::Connected;
+        self.session.begin(Step::Connected);
         self.session.connected = true;
-        self.send_status(Call::Connect(Step::Connected), "CONNECTED");
+        self.send_status(Call::Connect(Part::Connected), "CONNECTED");
         let apps: Vec<_> = self.apps.values().filter(|app| app.is_backend_driven()).map(|app| app.id).collect();
         apps.into_iter().for_each(|id| self.drive(id, Why::Connected));
+    }
+
+    fn take_key(&mut self, args: Option<Vec<Value>>) {
+        let Some(args) = args else { return };
+        match args.first().and_then(Value::as_str) {
+            Some(key) if !key.is_empty() => self.session.key = Some(Secret::new(key)),
+            _ => self.note(Level::Warn, "the app credential key is not a text"),
+        }
     }
 
     /// True if the device was moved to another project: the session is ended and the sequence with it (1.12).
@@ -271,7 +348,8 @@ impl State {
         if moved {
             let reason = format!("the device was moved to project {swarm_key}");
             self.note(Level::Info, reason.clone());
-            self.session.step = Step::Done;
+            // Nothing is waited for any more: the step has no end.
+            self.session.open.clear();
             self.effect(Effect::Redial { reason });
         }
         moved

@@ -1,5 +1,6 @@
 //! The device status: after joining, at the end of the connect sequence, and every 30 s (wire chapter 1.11).
 
+use super::connect::Part;
 use super::job::{CpuSample, JobSpec, Outcome};
 use super::message::{CallFailure, Effect, Level};
 use super::timers::Timer;
@@ -56,6 +57,7 @@ impl State {
             _ => json!({}),
         };
         let Some((purpose, status)) = self.status.waiting.take() else { return };
+        let announces = purpose == Call::Connect(Part::Configuring);
         let args = vec![json!({
             "swarm_key": self.device.swarm_key,
             "device_key": self.device.device_key,
@@ -66,6 +68,9 @@ impl State {
             "tunnel_capable": false,
         })];
         self.call(purpose, "reswarm.devices.update_device_status", args, Duration::from_secs(10));
+        if announces {
+            self.announce_the_rest();
+        }
     }
 
     pub(super) fn on_heartbeat(&mut self) {
@@ -73,7 +78,7 @@ impl State {
             return;
         }
         self.timers.set(Timer::Heartbeat, self.now.mono + INTERVAL);
-        if self.status.waiting.is_none() {
+        if self.status.waiting.is_none() && self.session.may_announce() {
             let status = if self.session.connected { "CONNECTED" } else { "CONFIGURING" };
             self.send_status(Call::Heartbeat, status);
         }

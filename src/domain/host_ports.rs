@@ -6,10 +6,10 @@ use super::compose::{self, PortEntry};
 use super::job::Container;
 use super::lines;
 use super::message::{CallFailure, Level};
+use super::plan::{Kind, Step};
 use super::ports::{Binding, PortKey, PortRule, Protocol, names_port};
 use super::reconcile::Retry;
 use super::slot::Slot;
-use super::transition::Step;
 use super::{Call, State};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl State {
     fn live_port(&self, id: AppKey, service: &str, protocol: Protocol, port: u16) -> Option<u16> {
         let app = self.apps.get(&id)?;
         // The image of a plain app may have been built by compose, and carry its labels.
-        let is_it = |service_seen: &str| app.is_plain() || service_seen == service;
+        let is_it = |service_seen: &str| app.kind() == Kind::Plain || service_seen == service;
         let seen = app.seen.as_ref()?.bindings.iter();
         let mut seen = seen.filter(|port_seen| (port_seen.port, port_seen.protocol) == (port, protocol));
         seen.find(|seen| is_it(&seen.service)).map(|seen| seen.host_port)
@@ -124,7 +124,7 @@ impl State {
     pub(super) fn ports_seen(&mut self, id: AppKey, container: &Container) {
         let Some(app) = self.apps.get(&id) else { return };
         let request = app.request.as_ref();
-        let is_plain = app.is_plain();
+        let is_plain = app.kind() == Kind::Plain;
         // While an update ends, the container may be of either release.
         let definitions = request.into_iter().flat_map(|it| [&it.docker_compose, &it.new_docker_compose]).flatten();
         let entries: Vec<PortEntry> = definitions.flat_map(|it| compose::ports(it).unwrap_or_default()).collect();
@@ -205,7 +205,7 @@ impl State {
         let ports: Vec<Value> = rules.iter().map(PortRule::encode).collect();
         let is_told =
             self.calls.values().any(|call| matches!(call, Call::Ports(app, sent) if *app == id && *sent == ports));
-        if ports == received || is_told || self.generation().is_none() {
+        if ports == received || is_told || !self.session.may_report() {
             return;
         }
         let payload = json!({"app_key": id.key, "device_key": self.device.device_key, "swarm_key": self.device.swarm_key,

@@ -3,6 +3,7 @@
 
 use super::job::{JobSpec, Outcome};
 use super::message::{CallFailure, Effect, Generation, Invocation, Level, LogCommand};
+use super::plan::Kind;
 use super::{Call, Job, State};
 use crate::rpc::{self, Handler, Procedure, Reply};
 use serde_json::{Map, Value, json};
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 /// Calls that may wait at once; more are refused.
 const WAITING: usize = 256;
+/// Bytes of the arguments of those that wait, about; the first may have more.
+const BYTES: usize = 64 << 20;
 /// Most bytes of a refusal, which may quote what the caller sent.
 const TEXT: usize = 4096;
 
@@ -20,6 +23,8 @@ pub(crate) struct Pending {
     pub invocation: Invocation,
     /// Its procedure.
     pub procedure: &'static Procedure,
+    /// About how many bytes it keeps.
+    pub weight: usize,
 }
 
 impl State {
@@ -36,6 +41,11 @@ impl State {
         if waits && self.invocations.len() >= WAITING {
             return self.refuse(&invocation, format!("{WAITING} calls are waiting already"));
         }
+        let weight = weight(&invocation);
+        let waiting: usize = self.invocations.values().map(|pending| pending.weight).sum();
+        if waits && waiting > 0 && waiting + weight > BYTES {
+            return self.refuse(&invocation, format!("calls of {BYTES} bytes are waiting already"));
+        }
         // Without a privilege nobody asks who calls, and the arguments speak for themselves.
         if procedure.privilege.is_some() {
             match caller(&invocation) {
@@ -44,7 +54,12 @@ impl State {
             }
         }
         let id = self.id();
-        let pending = Pending { invocation, procedure };
+        if matches!(procedure.handler, Handler::Transfer)
+            && let Some(container) = rpc::write_data::container(&invocation.args)
+        {
+            self.transfer_arrives(id, &container);
+        }
+        let pending = Pending { invocation, procedure, weight };
         match (procedure.privilege, pending.invocation.caller.as_deref()) {
             (None, _) | (Some(_), Some("system")) => {
                 self.invocations.insert(id, pending);
@@ -59,10 +74,11 @@ impl State {
                     ];
                     self.call(Call::Privilege(id), "reswarm.devices.check_privilege", args, Duration::from_secs(10));
                 }
-                None => self.refuse(
-                    &pending.invocation,
-                    format!("privilege check: the caller {caller:?} is not an account number"),
-                ),
+                None => {
+                    let text = format!("privilege check: the caller {caller:?} is not an account number");
+                    self.transfer_refused(id);
+                    self.refuse(&pending.invocation, text);
+                }
             },
         }
     }
@@ -84,8 +100,17 @@ impl State {
     }
 
     fn run_procedure(&mut self, id: u64) {
-        let Some(pending) = self.invocations.get(&id).cloned() else { return };
+        let Some(pending) = self.invocations.get_mut(&id) else { return };
+        if matches!(pending.procedure.handler, Handler::Transfer) {
+            // Its arguments are large: they are taken, not copied.
+            return match rpc::write_data::message(std::mem::take(&mut pending.invocation.args)) {
+                Ok(message) => self.transfer_allowed(id, message),
+                Err(text) => self.end_invocation(id, Err(text)),
+            };
+        }
+        let pending = pending.clone();
         match pending.procedure.handler {
+            Handler::Transfer => {}
             Handler::State(handler) => {
                 let result = handler(self, &pending.invocation);
                 let drive = result.as_ref().ok().and_then(|reply| reply.drive);
@@ -116,7 +141,9 @@ impl State {
             return;
         }
         if only_agent && self.engine.answers() {
-            let query = super::job::Query::Tail { container, history: lines };
+            let app = self.apps.values().find(|app| app.container == container && app.kind() == Kind::Compose);
+            let project = app.map(|app| app.project.clone());
+            let query = super::job::Query::Tail { container, project, history: lines };
             self.start_job(Job::Invocation(id), JobSpec::Query(query));
         } else {
             self.end_invocation(id, Ok(Reply::of(json!(lines))));
@@ -145,16 +172,19 @@ impl State {
     /// Forgets calls that nobody waits for any more. Jobs that only read for them end: a caller who asks again and again
     /// must not fill the queue of an engine that does not answer.
     pub(super) fn forget_invocations(&mut self, gone: impl Fn(&Invocation) -> bool) {
-        for (id, pending) in self.invocations.extract_if(.., |_, pending| gone(&pending.invocation)) {
+        let gone: Vec<_> = self.invocations.extract_if(.., |_, pending| gone(&pending.invocation)).collect();
+        for (id, pending) in gone {
             let job = self.jobs.iter().find(|(_, purpose)| **purpose == Job::Invocation(id)).map(|(job, _)| *job);
             if let Some(job) = job.filter(|_| pending.procedure.privilege == Some(rpc::Privilege::Read)) {
-                self.out.push(Effect::Cancel { job });
+                self.effect(Effect::Cancel { job });
             }
+            self.transfer_refused(id);
         }
     }
 
-    fn end_invocation(&mut self, id: u64, result: Result<Reply, String>) {
+    pub(super) fn end_invocation(&mut self, id: u64, result: Result<Reply, String>) {
         let Some(pending) = self.invocations.remove(&id) else { return };
+        self.transfer_refused(id);
         match result {
             Ok(reply) => {
                 let Invocation { generation, request, .. } = pending.invocation;
@@ -170,6 +200,21 @@ impl State {
         let Invocation { generation, request, .. } = *invocation;
         self.effect(Effect::Fail { generation, request, text });
     }
+}
+
+/// About how many bytes the arguments of a call keep.
+fn weight(invocation: &Invocation) -> usize {
+    fn of(value: &Value) -> usize {
+        let inside = match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(of).sum(),
+            Value::Object(map) => map.iter().map(|(key, value)| key.len() + of(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        };
+        size_of::<Value>() + inside
+    }
+    let named = invocation.kwargs.iter().map(|(key, value)| key.len() + of(value));
+    named.chain(invocation.args.iter().map(of)).sum()
 }
 
 /// The identity that counts: the backend may act for a user (3.3).

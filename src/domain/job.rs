@@ -245,10 +245,12 @@ pub enum Query {
     Ipv4Addresses,
     /// `get_agent_metadata`
     AgentMetadata,
-    /// The last 50 lines of a container, appended to what the history holds.
+    /// The last 50 lines of a container or of a compose project, appended to what the history holds.
     Tail {
         /// The container.
         container: String,
+        /// Of a compose app the project, normalised.
+        project: Option<String>,
         /// What the history holds.
         history: Vec<String>,
     },
@@ -314,6 +316,8 @@ pub enum JobSpec {
         /// The command.
         command: ComposeCommand,
     },
+    /// Looks for a compose on the device: [`Outcome::Done`] or [`Outcome::ComposeMissing`].
+    FindCompose,
     /// Looks at the containers of a compose project as one.
     LookProject {
         /// Its normalised name.
@@ -492,7 +496,7 @@ pub enum Outcome {
     HasImage(bool),
     /// [`JobSpec::MissingImages`]: services whose image is not there, sorted.
     Missing(Vec<String>),
-    /// [`JobSpec::Compose`]: there is no compose on the device.
+    /// [`JobSpec::Compose`], [`JobSpec::FindCompose`]: there is no compose on the device.
     ComposeMissing,
     /// [`JobSpec::Start`]: the image is not on the device.
     ImageMissing,

@@ -44,7 +44,7 @@ impl State {
     pub(super) fn launch(&mut self, id: AppKey, names: &Names) -> Result<Launch, String> {
         let request = self.request_to_run(id)?;
         let bindings = self.reserve(id, of_rules(&request.ports)?)?;
-        let version = self.adopt_version(id);
+        let version = self.version_to_start(id);
         let image = match id.stage {
             Stage::Dev => names.image.clone(),
             Stage::Prod if version.is_empty() => return Err("the backend named no version to run".to_owned()),
@@ -66,7 +66,6 @@ impl State {
     ///
     /// # Errors
     /// A text for the user: there is no definition, or it cannot be used.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the plans of compose apps"))]
     pub(super) fn project(&mut self, id: AppKey, release: Release) -> Result<(Project, Vec<Binding>), String> {
         self.prepare(id, release).map(|prepared| (prepared.project, prepared.bindings))
     }
@@ -75,10 +74,9 @@ impl State {
     ///
     /// # Errors
     /// As [`State::project`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the plans of compose apps"))]
     pub(super) fn up(&mut self, id: AppKey, release: Release) -> Result<(Project, ComposeCommand), String> {
         let Prepared { project, bindings, remarks } = self.prepare(id, release)?;
-        self.adopt_version(id);
+        self.version_to_start(id);
         self.remark(id, remarks);
         self.take_ports(id, &bindings);
         Ok((project, ComposeCommand::Up { bindings }))
@@ -122,9 +120,14 @@ impl State {
         Ok(request)
     }
 
-    /// The installed version; the newest one if none was installed.
-    fn adopt_version(&mut self, id: AppKey) -> String {
+    /// The newest version while it is on trial, else the installed one; the newest one becomes that if there is none.
+    fn version_to_start(&mut self, id: AppKey) -> String {
         let Some(app) = self.apps.get_mut(&id) else { return String::new() };
+        if let Slot::Busy(run) = &app.slot
+            && run.trial
+        {
+            return run.newest.clone();
+        }
         app.version = app.version_that_runs();
         app.version.clone()
     }

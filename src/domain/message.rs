@@ -22,12 +22,17 @@ pub enum Event {
     Tick,
     /// A signal asks the agent to end.
     Shutdown,
-    /// A session was joined: presence claimed, testament set.
+    /// A session was joined: presence claimed, testament on its way.
     Joined {
         /// Its generation.
         generation: Generation,
         /// Its id on the router.
         session: u64,
+    },
+    /// The router holds the testament, or has refused it and the session goes on without.
+    Testament {
+        /// The session.
+        generation: Generation,
     },
     /// The declared procedures and subscriptions are registered, but for those named.
     Opened {
@@ -174,73 +179,89 @@ pub enum LogEvent {
     },
 }
 
-/// What the log hub is told.
+/// What the log hub is told. Containers are named by their plain, lower-case name (`prod_6_myapp`), compose apps too; a
+/// release build has a name that no container has (`pub_6_myapp`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogCommand {
-    /// The container runs: attach.
+    /// The app runs: follow its container, or each container of its compose project. Active streams are kept, one that waits
+    /// for its next try is opened now; of a project the containers are listed anew.
     Follow {
-        /// The container.
+        /// The container; the log of a compose project has the name that its app's only container would have.
         container: String,
+        /// Of a compose app the project, normalised: the label of its containers.
+        project: Option<String>,
     },
-    /// It is gone.
+    /// It is gone: end its streams, keep the history.
     Unfollow {
         /// The container.
         container: String,
     },
-    /// Its app is gone.
+    /// Its app is gone: no stream, no history, nothing to be saved. To be sent after the last line about it.
     Forget {
         /// The container.
         container: String,
     },
-    /// A message of the agent.
+    /// A message of the agent: kept, and published always, after what the container wrote before.
     Say {
         /// The container.
         container: String,
         /// The message.
         text: String,
     },
-    /// Clear what viewers see.
+    /// How far something has come: shown, not stored.
+    Progress {
+        /// The container.
+        container: String,
+        /// What it is about: a line of its own for viewers.
+        id: String,
+        /// What is being done.
+        status: String,
+        /// `42.000%`
+        progress: String,
+    },
+    /// Clear what viewers see (`LOGGER_CLEAR`); nothing is stored.
     ClearRemote {
         /// The container.
         container: String,
     },
-    /// Clear what is stored.
+    /// Clear what is stored: in memory at once, in the database with the next save.
     ClearHistory {
         /// The container.
         container: String,
     },
-    /// Lines of an earlier run, from the database.
+    /// Lines of an earlier run, from the database, to be sent before anything else about the container. They are put before
+    /// messages that came earlier, are ignored once there are container lines, and give way to the Engine's own replay.
     Restore {
         /// The container.
         container: String,
         /// Oldest first.
         lines: Vec<String>,
     },
-    /// A session was joined and the meta topics are subscribed, or it was lost.
+    /// A session was joined and the meta topics are subscribed, or it was lost: what was known about listeners is void.
     Session {
         /// Joined.
         up: bool,
     },
-    /// The router refused a meta topic in this session.
+    /// The router refused a meta topic in this session: ask for the listeners every 30 s instead.
     MetaRefused,
     /// `wamp.subscription.on_create`
     SubscriptionCreated {
-        /// Its arguments.
+        /// `[session_id, {"id", "created", "uri", "match"}]`; anything else is ignored.
         args: Vec<Value>,
     },
     /// `wamp.subscription.on_delete`
     SubscriptionDeleted {
-        /// Its arguments.
+        /// `[session_id, subscription_id]`; anything else is ignored.
         args: Vec<Value>,
     },
-    /// Answer of `wamp.subscription.match`.
+    /// Answer of `wamp.subscription.match`. One that belongs to a lost session must not be sent.
     Matched {
         /// The container.
         container: String,
-        /// Positional results.
+        /// The positional results, or why there are none.
         answer: Result<Vec<Value>, String>,
     },
-    /// The stored lines are wanted.
+    /// The stored lines are wanted: [`LogEvent::History`].
     History {
         /// The container.
         container: String,
@@ -275,6 +296,13 @@ pub enum Record {
         requested: super::app::AppState,
         /// Stamp.
         at: Wall,
+    },
+    /// Which version of an app did not prove itself (decision 30).
+    Refused {
+        /// The app.
+        app: AppKey,
+        /// The version; `None`: it may be tried again.
+        version: Option<String>,
     },
     /// An app is forgotten.
     Delete {

@@ -5,7 +5,7 @@
 //! database) and what is *observed* (its container) and find the next step from that: a lost message, a restart or a
 //! reconnect needs no code of its own, the comparison simply runs again.
 //!
-//! Where to read on: [`transition`] is the table, [`accept`] takes requests, [`reconcile`] walks plans, [`crash`] tries again,
+//! Where to read on: [`transition`] is the table, [`plan`] what its actions do, [`accept`] takes requests, [`reconcile`] decides, [`walk`] goes through plans, [`crash`] tries again,
 //! [`observe`] judges containers, [`report`] tells the backend, [`connect`] is the sequence after joining, [`sync`] takes the
 //! backend's list.
 //!
@@ -31,6 +31,7 @@ pub mod names;
 pub mod number;
 pub mod observe;
 pub mod order;
+pub mod plan;
 pub mod ports;
 pub mod power;
 pub mod reconcile;
@@ -39,7 +40,9 @@ pub mod request;
 pub mod slot;
 pub mod sync;
 pub mod timers;
+pub mod transfer;
 pub mod transition;
+pub mod walk;
 
 #[cfg(test)]
 mod testing;
@@ -84,6 +87,8 @@ pub struct State {
     jobs: BTreeMap<JobId, Job>,
     /// Invocations that wait for a privilege check, a job or the log hub.
     invocations: BTreeMap<u64, invoke::Pending>,
+    /// Archives that arrive.
+    transfers: transfer::Transfers,
     timers: Timers,
     /// Reboot, power-off or restart that is about to happen.
     power: Option<power::Power>,
@@ -99,8 +104,8 @@ pub struct State {
 /// What a call was made for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Call {
-    /// A step of the connect sequence.
-    Connect(connect::Step),
+    /// A part of the connect sequence.
+    Connect(connect::Part),
     /// The status of a heartbeat.
     Heartbeat,
     /// A state report of an app.
@@ -134,6 +139,8 @@ pub(crate) enum Job {
     Platform,
     /// An answer to an invocation.
     Invocation(u64),
+    /// A message of an archive that arrives for this container.
+    Upload(String),
 }
 
 /// What the database held at start.
@@ -145,6 +152,8 @@ pub struct Recorded {
     pub apps: Vec<RecordedApp>,
     /// Reports that were not delivered: number, app, payload.
     pub outbox: Vec<(u64, AppKey, serde_json::Value)>,
+    /// Versions that did not prove themselves (decision 30).
+    pub refused: Vec<(AppKey, String)>,
     /// A backend's list was taken at least once since the database was created or recovered.
     pub synced: bool,
 }
@@ -180,6 +189,7 @@ impl State {
             calls: BTreeMap::new(),
             jobs: BTreeMap::new(),
             invocations: BTreeMap::new(),
+            transfers: transfer::Transfers::default(),
             timers: Timers::default(),
             power: None,
             offline,
@@ -216,6 +226,7 @@ impl State {
                 self.end();
             }
             Event::Joined { generation, session } => self.on_joined(generation, session),
+            Event::Testament { generation } => self.on_testament(generation),
             Event::Opened { generation, failed } => self.on_opened(generation, &failed),
             Event::Left { generation, reason } => self.on_left(generation, &reason),
             Event::Refused { line } => self.effect(Effect::Exit { code: 1, line: Some(line), then: None }),
@@ -297,7 +308,7 @@ impl State {
 
     fn on_answer(&mut self, purpose: Call, result: Result<Vec<serde_json::Value>, message::CallFailure>) {
         match purpose {
-            Call::Connect(step) => self.on_connect_answer(step, result),
+            Call::Connect(part) => self.on_connect_answer(part, result),
             Call::Heartbeat => self.on_heartbeat_answer(result),
             Call::Report(app) => self.on_report_answer(app, result),
             Call::Ports(app, sent) => self.on_ports_answer(app, sent, result),
@@ -329,6 +340,7 @@ impl State {
                 }
             }
             Job::Invocation(invocation) => self.on_query(invocation, outcome),
+            Job::Upload(container) => self.on_upload(&container, outcome),
         }
     }
 
@@ -343,6 +355,9 @@ impl State {
             Timer::Drive(app) => self.drive(app, slot::Why::Verify),
             Timer::Report(app) => self.send_report(app),
             Timer::Token(app) => self.ask_for_token(app),
+            Timer::Prove(app) => self.prove(app),
+            Timer::Transfer(number) => self.on_transfer_expired(number),
+            Timer::Progress(number) => self.on_progress_due(number),
             Timer::Power => self.end(),
             Timer::Exit => self.exit(),
             Timer::Trim => {
@@ -356,8 +371,9 @@ impl State {
         match event {
             LogEvent::Lookup { container } => self.look_up_listeners(container),
             LogEvent::Wanted { container } => {
-                if self.apps.values().any(|app| app.container == container && app.runs()) {
-                    self.logs(LogCommand::Follow { container });
+                let wanted = self.apps.values().find(|app| app.container == container && app.runs());
+                if let Some(id) = wanted.map(|app| app.id) {
+                    self.follow(id);
                 }
             }
             LogEvent::History { token, container, lines, only_agent } => {
@@ -391,9 +407,7 @@ impl State {
     pub fn log_commands_for_a_new_hub(&self) -> Vec<LogCommand> {
         let session = LogCommand::Session { up: self.generation().is_some() };
         let running = self.apps.values().filter(|app| app.runs());
-        std::iter::once(session)
-            .chain(running.map(|app| LogCommand::Follow { container: app.container.clone() }))
-            .collect()
+        std::iter::once(session).chain(running.map(App::follow)).collect()
     }
 
     // What the rules use to act.

@@ -22,7 +22,7 @@ impl Names {
         Names {
             container: container(id, name),
             image: format!("{registry}{repository}{stage}_{arch}_{key}_{name}").to_lowercase(),
-            publish: format!("pub_{key}_{name}").to_lowercase(),
+            publish: publish_log(id, name),
             project: project(id, name),
         }
     }
@@ -36,6 +36,16 @@ impl Names {
 /// `<stage>_<key>_<name>` in lower case.
 pub fn container(id: AppKey, name: &str) -> String {
     format!("{}_{}_{name}", id.stage.text(), id.key).to_lowercase()
+}
+
+/// `pub_<key>_<name>` in lower case: the log of a release build.
+pub fn publish_log(id: AppKey, name: &str) -> String {
+    format!("pub_{}_{name}", id.key).to_lowercase()
+}
+
+/// Under which name the container of the release before is kept while a new one proves itself (decision 30).
+pub fn kept(id: AppKey) -> String {
+    format!("kept-{}-{}", id.key, id.stage.lower())
 }
 
 /// The compose project of an app, normalised.
@@ -76,6 +86,21 @@ pub fn parse_container(text: &str) -> Option<Parsed> {
     Some(Parsed { stage, key: super::number::digits(key)?, name: name.to_owned() })
 }
 
+/// The registry of an image: the text before the first slash if it names a host, else `docker.io` (1.8).
+pub fn registry_host(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
+/// Reads the name of a kept container.
+pub fn parse_kept(text: &str) -> Option<AppKey> {
+    let (key, stage) = text.strip_prefix("kept-")?.rsplit_once('-')?;
+    let stage = [Stage::Dev, Stage::Prod].into_iter().find(|known| known.lower() == stage)?;
+    Some(AppKey { key: super::number::digits(key)?, stage })
+}
+
 /// Reads a project name of the agent: everything between the second `_` and the suffix `_compose` is the name.
 pub fn parse_project(text: &str) -> Option<Parsed> {
     let parsed = parse_container(text.strip_suffix("_compose")?)?;
@@ -85,6 +110,17 @@ pub fn parse_project(text: &str) -> Option<Parsed> {
 /// Whether an app name may become a part of a path (storage chapter 7.1): it comes from outside.
 pub fn is_path_part(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
+/// The name of an archive while it arrives, by the transfer numbered `number`.
+pub fn part_file(file: &str, number: u64) -> String {
+    format!("{file}.part-{number}")
+}
+
+/// The archive that a part file is to become; `None` if it is no part file.
+pub fn whole_of_part(name: &str) -> Option<&str> {
+    let (whole, number) = name.rsplit_once(".part-")?;
+    super::number::digits(number).map(|_| whole)
 }
 
 /// The exit code of a status text such as `Exited (137) 2 minutes ago`.
@@ -193,6 +229,20 @@ mod tests {
         assert_eq!(exit_code("Up 2 minutes"), None);
         let words: Vec<String> = [0, 1, 2, 3, 4, 11, 12, 13, 21, 101, 111].into_iter().map(ordinal).collect();
         assert_eq!(words.join(" "), "0th 1st 2nd 3rd 4th 11th 12th 13th 21st 101st 111th");
+    }
+
+    #[test]
+    fn an_archive_that_arrives_has_a_name_of_its_own() {
+        assert_eq!(part_file("app.tgz", 7), "app.tgz.part-7");
+        for (name, whole) in [
+            ("app.tgz.part-7", Some("app.tgz")),
+            ("app.tgz.part-7.part-8", Some("app.tgz.part-7")),
+            ("app.tgz", None),
+            ("app.tgz.part-", None),
+            ("app.tgz.part-x", None),
+        ] {
+            assert_eq!(whole_of_part(name), whole, "{name}");
+        }
     }
 
     #[test]

@@ -8,10 +8,15 @@
 //! happens.
 
 use super::app::{AppKey, AppState, Stage};
+use super::compose;
 use super::job::{Container, ContainerEvent, JobId, JobSpec, Observation, Outcome};
+use super::launch::Release;
 use super::lines;
 use super::message::{Level, LogCommand};
+use super::plan::Kind;
+use super::slot::App;
 use super::timers::Timer;
+use super::transition::Action;
 use super::{Job, State, names};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,8 +41,6 @@ pub struct Engine {
     again: bool,
     /// What the next listing is for.
     purpose: Purpose,
-    /// Repository tags of the last listing.
-    images: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,7 +131,6 @@ impl State {
         // A call that failed after it began says more than the listing.
         self.engine.lost &= self.engine.again;
         self.engine.ready = true;
-        self.engine.images = observation.images.iter().cloned().collect();
         self.timers.set(Timer::Resync, self.now.mono + RESYNC);
         let reporting = self.session.waits_for_observation();
         let ids: Vec<AppKey> = self.apps.keys().copied().collect();
@@ -149,13 +151,24 @@ impl State {
 
     /// Compares one app with what a listing shows, if nothing was done with it since that began.
     fn compare(&mut self, id: AppKey, job: JobId, seen: &Observation, correct: bool, reporting: bool) {
-        let Some(app) = self.apps.get(&id).filter(|app| app.is_idle() && app.is_plain() && job > app.released) else {
-            return;
+        let Some(app) = self.apps.get(&id).filter(|app| app.is_idle() && job > app.released) else { return };
+        let found = match app.kind() {
+            Kind::Plain => seen.containers.iter().find(|container| container.name == app.container).cloned(),
+            Kind::Compose => compose::aggregate(&of_project(&seen.containers, &app.project)),
         };
-        let found = seen.containers.iter().find(|container| container.name == app.container);
         let found = found.map(|found| same_or_new(app.seen.as_ref(), found));
+        let kept = names::kept(id);
+        if let Some(left) = seen.containers.iter().find(|container| container.name == kept).cloned() {
+            if app.state == AppState::Updating {
+                if let Some(app) = self.apps.get_mut(&id) {
+                    app.seen = Some(left);
+                }
+                return self.begin(id, Action::Restore);
+            }
+            self.detach(id, JobSpec::RemoveContainer { container: kept });
+        }
         if correct || reporting {
-            self.correct(id, found, reporting);
+            self.correct(id, found, seen, reporting);
         } else {
             self.judge(id, found);
         }
@@ -164,13 +177,16 @@ impl State {
     /// Looks at one app's container, if it may have one: at most one look at a time.
     pub(super) fn look(&mut self, id: AppKey) {
         let answers = self.engine.answers();
-        let Some(app) = self.apps.get_mut(&id).filter(|app| app.is_idle() && app.is_plain() && answers) else { return };
+        let Some(app) = self.apps.get_mut(&id).filter(|app| app.is_idle() && answers) else { return };
         if app.look.is_some() {
             app.look_again = true;
             return;
         }
-        let container = app.container.clone();
-        let job = self.start_job(Job::Look(id), JobSpec::Look { container });
+        let spec = match app.kind() {
+            Kind::Plain => JobSpec::Look { container: app.container.clone() },
+            Kind::Compose => JobSpec::LookProject { project: app.project.clone() },
+        };
+        let job = self.start_job(Job::Look(id), spec);
         if let Some(app) = self.apps.get_mut(&id) {
             app.look = Some(job);
         }
@@ -193,11 +209,17 @@ impl State {
     }
 
     pub(super) fn on_container(&mut self, event: &ContainerEvent) {
-        let Some(app) = self.apps.values().find(|app| app.container == event.name) else { return };
-        let (id, container) = (app.id, app.container.clone());
+        let project = event.project.as_deref().map(names::normalise_project);
+        let is_of = |app: &&App| match (app.kind(), &project) {
+            (Kind::Plain, None) => app.container == event.name,
+            (Kind::Compose, Some(project)) => app.project == *project,
+            _ => false,
+        };
+        let Some(id) = self.apps.values().find(is_of).map(|app| app.id) else { return };
         if event.action == "start" {
-            self.logs(LogCommand::Follow { container });
+            self.follow(id);
         }
+        self.prove(id);
         self.look(id);
     }
 
@@ -218,14 +240,20 @@ impl State {
             return self.note(Level::Debug, format!("{id}: its container is {}", container.status));
         };
         if seen == AppState::Running {
-            self.logs(LogCommand::Follow { container: container.name.clone() });
+            self.follow(id);
         }
         let Some(app) = self.apps.get(&id).filter(|app| is_news(app.state, seen)) else { return };
+        let has_ended =
+            app.kind() == Kind::Compose && app.state == AppState::Running && app.wanted == AppState::Running;
         if seen == AppState::Failed {
             let text = lines::exited(&app.name, id.stage.text(), container.exit_code, container.out_of_memory);
             self.note(Level::Info, format!("{id}: {text}"));
             self.report(id, AppState::Failed);
             self.say(id, text);
+            self.crash(id);
+        } else if seen == AppState::Present && has_ended {
+            // All its services have ended well, though it is to run: it is started again, but not in a tight loop.
+            self.report(id, seen);
             self.crash(id);
         } else {
             self.report(id, seen);
@@ -234,23 +262,34 @@ impl State {
     }
 
     /// Corrects a recorded state after a start of the agent, an outage of the engine, or at a connect (5.4, S7).
-    fn correct(&mut self, id: AppKey, found: Option<Container>, reporting: bool) {
-        let repository = self.apps.get(&id).map(|app| self.names(id, &app.name).image).unwrap_or_default();
-        let has_image = self.engine.images.iter().any(|tag| repository_of(tag) == repository);
+    fn correct(&mut self, id: AppKey, found: Option<Container>, seen: &Observation, reporting: bool) {
         if let Some(container) = &found {
             self.ports_seen(id, container);
         }
-        let Some(app) = self.apps.get_mut(&id) else { return };
+        let Some(app) = self.apps.get(&id) else { return };
         let status = found.as_ref().map(|container| container.status.as_str());
-        let state = match corrected(app.state, status, has_image) {
+        let corrected = match app.kind() {
+            Kind::Compose if status.is_none() => {
+                let has_files = seen.definitions.iter().any(|known| known.stage == id.stage && known.name == app.name);
+                let images = compose::images(app.definition(Release::Installed));
+                let has_images = images.is_ok_and(|images| compose::missing(&images, &seen.images).is_empty());
+                corrected_project(app.state, has_files, has_images)
+            }
+            _ => {
+                let repository = self.names(id, &app.name).image;
+                corrected(app.state, status, seen.images.iter().any(|tag| repository_of(tag) == repository))
+            }
+        };
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        let state = match corrected {
             // Something is left that has to be removed.
             state if state.is_gone() && app.wanted.is_gone() && found.is_some() => AppState::Present,
             state => state,
         };
         app.seen = found;
-        let (was, container) = (app.state, app.container.clone());
+        let was = app.state;
         if state == AppState::Running {
-            self.logs(LogCommand::Follow { container });
+            self.follow(id);
         }
         if state != was {
             self.note(Level::Info, format!("{id}: recorded {was}, found {state}"));
@@ -268,10 +307,9 @@ impl State {
         if self.apps.is_empty() || !self.sync.may_sweep() {
             return;
         }
-        for container in orphans(
-            observation,
-            &self.apps.values().map(|app| (app.container.clone(), names::project(app.id, &app.name))).collect(),
-        ) {
+        let known =
+            self.apps.values().flat_map(|app| [app.container.clone(), app.project.clone(), names::kept(app.id)]);
+        for container in orphans(observation, &known.collect()) {
             self.note(
                 Level::Warn,
                 format!("container {} belongs to no app of this device, it is removed", container.name),
@@ -290,6 +328,10 @@ impl State {
         }
         if let Some(why) = app.again.take() {
             return self.drive(id, why);
+        }
+        // Builds and releases are asked for by a person who watches them.
+        if matches!(app.wanted, AppState::Built | AppState::Published) {
+            return;
         }
         if !connected && forbidden_offline(app.state, app.wanted, app.pending_update(), id.stage) {
             return;
@@ -332,10 +374,10 @@ fn is_news(recorded: AppState, seen: AppState) -> bool {
 }
 
 /// A listing does not inspect what has not changed: then the details of the last look hold.
-fn same_or_new(seen: Option<&Container>, found: &Container) -> Container {
+fn same_or_new(seen: Option<&Container>, found: Container) -> Container {
     match seen {
         Some(seen) if found.started_at.is_empty() && seen.id == found.id && seen.status == found.status => seen.clone(),
-        _ => found.clone(),
+        _ => found,
     }
 }
 
@@ -369,6 +411,24 @@ fn corrected(state: AppState, container: Option<&str>, has_image: bool) -> AppSt
     }
 }
 
+/// The same for a compose project without containers.
+fn corrected_project(state: AppState, has_files: bool, has_images: bool) -> AppState {
+    match (has_files, has_images) {
+        (true, true) => AppState::Present,
+        (true, false) => AppState::Uninstalled,
+        (false, _) if state == AppState::Uninstalled => state,
+        (false, _) => AppState::Removed,
+    }
+}
+
+/// The containers of a project.
+fn of_project(containers: &[Container], project: &str) -> Vec<Container> {
+    let is_of = |container: &&Container| {
+        container.project.as_ref().is_some_and(|known| names::normalise_project(known) == project)
+    };
+    containers.iter().filter(is_of).cloned().collect()
+}
+
 /// Whether an app must not be driven without a connection.
 fn forbidden_offline(state: AppState, wanted: AppState, pending_update: bool, stage: Stage) -> bool {
     wanted == AppState::Built
@@ -377,19 +437,19 @@ fn forbidden_offline(state: AppState, wanted: AppState, pending_update: bool, st
         || (wanted == AppState::Present && pending_update)
 }
 
-/// Containers of the agent that belong to no known app. `known`: container and project names.
-fn orphans(observation: &Observation, known: &BTreeSet<(String, String)>) -> Vec<Container> {
+/// Containers of the agent that belong to no known app. `known`: names of containers, projects and kept containers.
+fn orphans(observation: &Observation, known: &BTreeSet<String>) -> Vec<Container> {
     let is_orphan = |container: &&Container| match &container.project {
         Some(project) => {
             let project = names::normalise_project(project);
-            names::parse_project(&project).is_some_and(|parsed| parsed.stage.is_some())
-                && !known.iter().any(|(_, name)| *name == project)
+            names::parse_project(&project).is_some_and(|parsed| parsed.stage.is_some()) && !known.contains(&project)
         }
         None => {
             container.ours
                 && !container.name.contains("_compose-")
-                && names::parse_container(&container.name).is_some_and(|parsed| parsed.stage.is_some())
-                && !known.iter().any(|(name, _)| *name == container.name)
+                && (names::parse_kept(&container.name).is_some()
+                    || names::parse_container(&container.name).is_some_and(|parsed| parsed.stage.is_some()))
+                && !known.contains(&container.name)
         }
     };
     observation.containers.iter().filter(is_orphan).cloned().collect()

@@ -255,6 +255,18 @@ impl Ports {
         self.claim(key, port);
     }
 
+    /// Gives `key` the port that it had before, in place of the one that it has: true if nobody else holds it.
+    pub fn take_back(&mut self, key: &PortKey, port: u16) -> bool {
+        if self.get(key) == Some(port) {
+            return true;
+        }
+        if self.used.contains(&port) {
+            return false;
+        }
+        self.retain(|holder, _| holder != key);
+        self.claim(key, port)
+    }
+
     /// Drops an assignment that cannot be bound: somebody else is there. `port` is passed over from now on.
     pub fn give_up(&mut self, key: &PortKey, port: u16) {
         self.retain(|holder, _| holder != key);

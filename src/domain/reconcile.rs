@@ -1,4 +1,4 @@
-//! From what is wanted to what is done next: apps are driven, plans are walked.
+//! From what is wanted to what is done next: which action, and what follows its end. [`super::walk`] goes through its steps.
 //!
 //! ```text
 //!   accept ──▶ drive ──▶ Busy: walk the plan ──▶ finish ──▶ wish that arrived meanwhile? drive
@@ -9,12 +9,14 @@
 
 use super::app::{AppKey, AppState, Stage, UpdateStatus};
 use super::crash::STABLE;
-use super::job::{JobSpec, Outcome};
+use super::job::JobSpec;
 use super::lines;
 use super::message::{Effect, Level, LogCommand, Record};
+use super::order::log_of;
+use super::plan;
 use super::slot::{App, Redrives, Run, Slot, Wait, Why};
 use super::timers::Timer;
-use super::transition::{self, Action, Step, Version};
+use super::transition::{self, Action};
 use super::{Job, State, backoff, names};
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ impl State {
         }
         if why != Why::Retry {
             self.forget_crashes(id);
+        }
+        if why == Why::Requested {
+            self.stop_upload(id);
         }
         let Some(app) = self.apps.get_mut(&id) else { return };
         if !app.is_idle() {
@@ -61,10 +66,19 @@ impl State {
         }
     }
 
+    /// Stop was pressed while the sources of an app in development still arrive (5.3 step 3).
+    fn stop_upload(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get(&id).filter(|_| id.stage == Stage::Dev) else { return };
+        let is_at_rest = app.state.is_gone() || matches!(app.state, AppState::Present | AppState::Failed);
+        if is_at_rest && matches!(app.wanted, AppState::Present | AppState::Built) {
+            let container = app.container.clone();
+            self.cancel_transfer(&container);
+        }
+    }
+
     pub(super) fn begin(&mut self, id: AppKey, action: Action) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let supported = id.stage == Stage::Prod && app.is_plain() || action == Action::Discard;
-        let steps = if supported { transition::plan(action, app.wanted) } else { vec![Step::Refuse] };
+        let steps = plan::plan(action, app.case());
         app.slot = Slot::Busy(Box::new(Run::new(action, steps, app)));
         let (state, wanted) = (app.state, app.wanted);
         self.note(Level::Info, format!("{id}: {action:?} ({state}, {wanted} is wanted)"));
@@ -89,159 +103,8 @@ impl State {
         self.look(id);
     }
 
-    /// Walks the plan until a step waits or the plan has ended.
-    pub(super) fn advance(&mut self, id: AppKey) {
-        loop {
-            let Some(app) = self.apps.get_mut(&id) else { return };
-            let Slot::Busy(run) = &mut app.slot else { return };
-            let Some(step) = run.steps.pop_front() else { return self.finish(id) };
-            if !self.perform(id, step) {
-                return;
-            }
-        }
-    }
-
-    /// Performs one step; false if the walk stops here.
-    fn perform(&mut self, id: AppKey, step: Step) -> bool {
-        let Some(app) = self.apps.get(&id) else { return false };
-        let container = app.container.clone();
-        match step {
-            Step::Report(state) => self.report(id, state),
-            Step::Say(line) => {
-                let version = match &app.slot {
-                    Slot::Busy(run) if matches!(run.action, Action::Update | Action::Pull) => run.newest.clone(),
-                    _ => app.version_that_runs(),
-                };
-                let text = lines::text(line, &app.name, &version);
-                self.say(id, text);
-            }
-            Step::ClearRemote => self.logs(LogCommand::ClearRemote { container }),
-            Step::ClearHistory => self.logs(LogCommand::ClearHistory { container }),
-            Step::Follow => self.logs(LogCommand::Follow { container }),
-            Step::Adopt => self.adopt_update(id),
-            Step::CancelUpdate => {
-                if let Some(app) = self.apps.get_mut(&id) {
-                    app.update_status = UpdateStatus::Canceled;
-                }
-            }
-            Step::ReleasePorts => self.ports.release(id),
-            Step::DeleteFiles if !self.owns_files(id) => {}
-            Step::RemoveOldImage if !self.has_old_image(id) => {}
-            Step::Forget => {
-                if app.wanted.is_gone() {
-                    self.forget(id);
-                    return false;
-                }
-            }
-            Step::Refuse => {
-                self.fail(
-                    id,
-                    "development and compose apps are not supported by this version of the agent",
-                    Retry::Never,
-                );
-                return false;
-            }
-            Step::Token => {
-                self.wait_for(id, Wait::Token(0));
-                self.ask_for_token(id);
-                return false;
-            }
-            Step::Pull { .. }
-            | Step::Start
-            | Step::Stop
-            | Step::RemoveContainer
-            | Step::RemoveImages
-            | Step::NeedImage
-            | Step::RemoveOldImage
-            | Step::DeleteFiles => {
-                match self.job_of(id, step) {
-                    Ok(spec) => {
-                        let job = self.start_job(Job::Step(id), spec);
-                        self.wait_for(id, Wait::Job(job, step));
-                    }
-                    Err(error) => self.fail(id, &error, Retry::Later),
-                }
-                return false;
-            }
-        }
-        true
-    }
-
-    pub(super) fn wait_for(&mut self, id: AppKey, wait: Wait) {
-        if let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) {
-            run.waits = Some(wait);
-        }
-    }
-
-    /// The job of the current step has ended.
-    pub(super) fn on_step_ended(&mut self, id: AppKey, outcome: Outcome) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let Slot::Busy(run) = &mut app.slot else { return };
-        let Some(Wait::Job(_, step)) = run.waits.take() else { return };
-        if let Some(cancel) = run.cancel.take() {
-            return self.follow_cancel(id, cancel);
-        }
-        match (step, outcome) {
-            (Step::RemoveOldImage, Outcome::Failed(error)) => {
-                self.note(Level::Debug, format!("{id}: the old image stays: {error}"));
-                self.advance(id);
-            }
-            (_, Outcome::Cancelled) => self.end_cancelled(id),
-            (_, Outcome::EngineGone(reason)) => self.interrupt(id, &reason),
-            (Step::Start, Outcome::ImageMissing) if run.fetches == 0 => {
-                run.fetches += 1;
-                transition::FETCH.iter().rev().for_each(|step| run.steps.push_front(*step));
-                self.advance(id);
-            }
-            (Step::Start, Outcome::ImageMissing) => {
-                self.fail(id, "the image that was pulled is not there", Retry::Later);
-            }
-            (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken, &[Step::Start]),
-            (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text, &[Step::Start]),
-            (Step::Start, Outcome::Failed(error)) => {
-                let text = lines::start_failed(&app.name, &error);
-                let container = app.container.clone();
-                self.say(id, text);
-                // What the container wrote before it ended is the reason that a person looks for.
-                self.logs(LogCommand::Follow { container });
-                self.fail_silently(id, &error, Retry::Later);
-            }
-            (Step::Pull { version: Version::Newest, .. }, Outcome::Done) if app.version.is_empty() => {
-                app.version.clone_from(&run.newest);
-                self.advance(id);
-            }
-            (Step::NeedImage, Outcome::HasImage(false)) => {
-                transition::PULL.iter().rev().for_each(|step| run.steps.push_front(*step));
-                self.advance(id);
-            }
-            (Step::Pull { .. }, Outcome::Failed(error)) => {
-                if !run.accepted {
-                    self.say(id, lines::pull_failed(&error));
-                }
-                self.fail_silently(id, &error, Retry::Later);
-            }
-            (_, Outcome::Failed(error)) => self.fail(id, &error, Retry::Later),
-            _ => self.advance(id),
-        }
-    }
-
-    /// The engine has accepted the pull of the current step.
-    pub(super) fn on_accepted(&mut self, id: AppKey) {
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        let Slot::Busy(run) = &mut app.slot else { return };
-        run.accepted = true;
-        if let (Some(Wait::Job(_, Step::Pull { announce: true, .. })), None) = (run.waits, run.cancel) {
-            self.report(id, AppState::Downloading);
-            // A cancel that came before there was anything to cancel.
-            let again = self.apps.get(&id).and_then(|app| app.again);
-            if let Some(why) = again {
-                self.drive(id, why);
-            }
-        }
-    }
-
     /// The plan has ended well: what is next follows from what is wanted (5.3 step 14, 5.4).
-    fn finish(&mut self, id: AppKey) {
+    pub(super) fn finish(&mut self, id: AppKey) {
         self.release(id);
         let Some(app) = self.apps.get_mut(&id) else { return };
         if app.state == AppState::Running && app.crash.is_some() {
@@ -261,7 +124,13 @@ impl State {
         if app.request.is_none() || !app.is_idle() || app.state == AppState::Failed || app.waits_after_crash() {
             return;
         }
-        if app.is_settled() {
+        if app.state == AppState::Built && app.wanted == AppState::Built {
+            // What was built is on the device now; the backend promotes it.
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.promoted = true;
+            }
+            self.report(id, AppState::Present);
+        } else if app.is_settled() {
             self.refresh_files(id);
             self.sync_ports(id);
         } else {
@@ -293,7 +162,7 @@ impl State {
         self.fail_silently(id, error, retry);
     }
 
-    fn fail_silently(&mut self, id: AppKey, error: &str, retry: Retry) {
+    pub(super) fn fail_silently(&mut self, id: AppKey, error: &str, retry: Retry) {
         self.note(Level::Warn, format!("{id}: {error}"));
         self.report(id, AppState::Failed);
         self.release(id);
@@ -308,16 +177,16 @@ impl State {
 
     /// The engine went away in the middle: nothing is known of the effect, and nothing is reported. When the engine answers
     /// again, the container is looked at and the app is driven anew.
-    fn interrupt(&mut self, id: AppKey, reason: &str) {
+    pub(super) fn interrupt(&mut self, id: AppKey, reason: &str) {
         self.note(Level::Warn, format!("{id}: interrupted, the container engine is away: {reason}"));
         self.release(id);
         self.engine_lost();
     }
 
-    fn end_cancelled(&mut self, id: AppKey) {
-        let update =
-            matches!(self.apps.get(&id).map(|app| &app.slot), Some(Slot::Busy(run)) if run.action == Action::Update);
-        self.say(id, lines::cancelled(update).to_owned());
+    pub(super) fn end_cancelled(&mut self, id: AppKey) {
+        let Some(Slot::Busy(run)) = self.apps.get(&id).map(|app| &app.slot) else { return };
+        let text = lines::cancelled(run.action);
+        self.say(id, text.to_owned());
         self.finish(id);
     }
 
@@ -333,8 +202,9 @@ impl State {
         run.cancel = Some(cancel);
         match run.waits {
             Some(Wait::Job(job, _)) => self.effect(Effect::Cancel { job }),
-            Some(Wait::Token(_)) => {
+            Some(Wait::Token(_) | Wait::Proof) => {
                 self.timers.clear(Timer::Token(id));
+                self.timers.clear(Timer::Prove(id));
                 self.follow_cancel(id, cancel);
             }
             None => {}
@@ -342,7 +212,7 @@ impl State {
     }
 
     /// The interrupted step has ended. How it goes on follows from what is wanted now: it may have changed meanwhile.
-    fn follow_cancel(&mut self, id: AppKey, cancel: Action) {
+    pub(super) fn follow_cancel(&mut self, id: AppKey, cancel: Action) {
         let Some(app) = self.apps.get(&id) else { return };
         let cell = transition::action(app.state, app.wanted, id.stage).filter(|action| action.is_cancel());
         let cancel = match cell {
@@ -350,7 +220,7 @@ impl State {
             None if cancel.ends_update() => Action::CancelUpdate,
             None => cancel,
         };
-        self.say(id, lines::cancelled(cancel.ends_update()).to_owned());
+        self.say(id, lines::cancelled(cancel).to_owned());
         self.release(id);
         self.begin(id, cancel);
     }
@@ -365,7 +235,7 @@ impl State {
     }
 
     /// The update is done: its version is the installed one (2.7). A newer one that was asked for meanwhile stays wanted.
-    fn adopt_update(&mut self, id: AppKey) {
+    pub(super) fn adopt_update(&mut self, id: AppKey) {
         let updated = self.id();
         let Some(app) = self.apps.get_mut(&id) else { return };
         let (Slot::Busy(run), Some(request)) = (&app.slot, &mut app.request) else { return };
@@ -393,19 +263,19 @@ impl State {
         names::is_path_part(&app.name) && !self.apps.values().any(shares)
     }
 
-    fn has_old_image(&self, id: AppKey) -> bool {
-        self.apps.get(&id).is_some_and(|app| match &app.slot {
-            Slot::Busy(run) => !run.old_version.is_empty() && run.old_version != app.version,
-            Slot::Idle => false,
-        })
-    }
-
     /// Drops an app that has left the device: rows, log, ports' memory. Reports that wait still go out.
     pub(super) fn forget(&mut self, id: AppKey) {
         self.forget_crashes(id);
         let Some(app) = self.apps.remove(&id) else { return };
         self.timers.clear(Timer::Token(id));
+        self.timers.clear(Timer::Prove(id));
+        if app.refused.is_some() {
+            self.persist(Record::Refused { app: id, version: None });
+        }
         self.persist(Record::Delete { app: id });
+        if app.release_build {
+            self.logs(LogCommand::Forget { container: names::publish_log(id, &app.name) });
+        }
         self.logs(LogCommand::Forget { container: app.container });
         self.push_tunnel_state();
     }
@@ -413,7 +283,7 @@ impl State {
     /// Writes a line to the app's log.
     pub(super) fn say(&mut self, id: AppKey, text: String) {
         if let Some(app) = self.apps.get(&id) {
-            let container = app.container.clone();
+            let container = log_of(app);
             self.logs(LogCommand::Say { container, text });
         }
     }
@@ -437,6 +307,13 @@ impl State {
         let Some(request) = app.request.clone() else { return };
         let current = app.state;
         self.persist(Record::Requested { request: Box::new(request), current });
+    }
+
+    /// Stores which version an app does not try again by itself.
+    pub(super) fn persist_refused(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get(&id) else { return };
+        let version = app.refused.clone();
+        self.persist(Record::Refused { app: id, version });
     }
 
     /// A detached piece of work: its failure is a warning.

@@ -81,6 +81,10 @@ impl State {
     pub(super) fn report(&mut self, id: AppKey, state: AppState) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         app.state = state;
+        if let Some(request) = &mut app.request {
+            // What it said before is of yesterday: it is not to be believed when the app is driven again (1.11).
+            request.current_state = Some(state);
+        }
         self.persist_state(id);
         let payload = self.payload(id);
         self.reports.next_id += 1;
@@ -117,7 +121,7 @@ impl State {
             "requestor_account_key": app.request.as_ref().map_or(0, |request| request.requestor_account_key),
             "release_key": app.release_key,
             "request_update": app.created_with_update,
-            "release_build": false,
+            "release_build": app.release_build,
             "updateStatus": app.update_status.text(),
         })
     }

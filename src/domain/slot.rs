@@ -5,10 +5,12 @@
 
 use super::app::{AppKey, AppState, Stage, UpdateStatus};
 use super::job::{Container, JobId};
+use super::message::LogCommand;
 use super::names;
+use super::plan::{Case, Kind, Step};
 use super::ports::Binding;
 use super::request::Request;
-use super::transition::{self, Action, Step};
+use super::transition::{self, Action};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ pub struct App {
     pub name: String,
     /// Name of its container and log topic.
     pub container: String,
+    /// Name of its compose project, if it is one.
+    pub project: String,
     /// Recorded state.
     pub state: AppState,
     /// Wanted state: authoritative over the one in `request`.
@@ -48,6 +52,12 @@ pub struct App {
     pub created_with_update: bool,
     /// Update status of the next report.
     pub update_status: UpdateStatus,
+    /// The last build was one for a release (2.6).
+    pub release_build: bool,
+    /// The build that is wanted is done, and the backend was told so.
+    pub promoted: bool,
+    /// The version that did not prove itself: not tried again by itself (decision 30).
+    pub refused: Option<String>,
     /// What is being done.
     pub slot: Slot,
     /// The wish that arrived meanwhile.
@@ -101,8 +111,16 @@ pub struct Run {
     pub fetches: u32,
     /// Ports of the start that runs.
     pub bindings: Vec<Binding>,
-    /// The engine has accepted the pull that runs.
+    /// The engine has accepted the pull, build or push that runs.
     pub accepted: bool,
+    /// Lines go to the log of the release build.
+    pub publishes: bool,
+    /// Services whose images are missing.
+    pub missing: Vec<String>,
+    /// What is started is the newest version, on trial.
+    pub trial: bool,
+    /// Since when it proves itself.
+    pub trial_since: Option<Duration>,
     /// Version before an update.
     pub old_version: String,
     /// The newest version when it began: what a pull fetches and an update takes over, whatever is asked for meanwhile.
@@ -126,6 +144,10 @@ impl Run {
             fetches: 0,
             bindings: Vec::new(),
             accepted: false,
+            publishes: false,
+            missing: Vec::new(),
+            trial: false,
+            trial_since: None,
             old_version: app.version.clone(),
             newest: if newest.is_empty() { app.version.clone() } else { newest },
             new_release_key: app.request.as_ref().map_or(0, |request| request.new_release_key),
@@ -140,6 +162,8 @@ pub enum Wait {
     Job(JobId, Step),
     /// A registry token; tries so far.
     Token(u32),
+    /// Time, or an event of the container: then the new release is looked at again.
+    Proof,
 }
 
 /// The crash loop of an app (apps chapter 5.8).
@@ -169,6 +193,7 @@ impl App {
             id,
             name: name.to_owned(),
             container: names::container(id, name),
+            project: names::project(id, name),
             state,
             wanted: state.as_request(),
             request: None,
@@ -176,6 +201,9 @@ impl App {
             release_key: 0,
             created_with_update: false,
             update_status: UpdateStatus::None,
+            release_build: false,
+            promoted: false,
+            refused: None,
             slot: Slot::Idle,
             again: None,
             crash: None,
@@ -189,9 +217,23 @@ impl App {
         }
     }
 
-    /// Whether it is one container, the only kind that this agent drives yet.
-    pub fn is_plain(&self) -> bool {
-        !self.request.as_ref().is_some_and(Request::is_compose)
+    /// What it consists of.
+    pub fn kind(&self) -> Kind {
+        match &self.request {
+            Some(request) if request.is_compose() => Kind::Compose,
+            _ => Kind::Plain,
+        }
+    }
+
+    /// What its plans depend on.
+    pub fn case(&self) -> Case {
+        Case { stage: self.id.stage, kind: self.kind(), target: self.wanted, is_fresh: self.state.is_gone() }
+    }
+
+    /// The command that follows its log.
+    pub fn follow(&self) -> LogCommand {
+        let project = (self.kind() == Kind::Compose).then(|| self.project.clone());
+        LogCommand::Follow { container: self.container.clone(), project }
     }
 
     /// Whether the backend drives it at each connect: DEV apps, builds and releases are driven interactively.
@@ -221,7 +263,7 @@ impl App {
     pub fn cancel_for(&self, why: Why) -> Option<Action> {
         let Slot::Busy(run) = &self.slot else { return None };
         let asked = self.request.as_ref().is_some_and(|request| request.cancel_transition);
-        let unwanted = run.action == Action::Update && (why == Why::Requested || self.wanted.is_gone());
+        let unwanted = run.action.is_update() && (why == Why::Requested || self.wanted.is_gone());
         transition::action(self.state, self.wanted, self.id.stage)
             .filter(|action| action.is_cancel() && (asked || unwanted))
     }
@@ -233,12 +275,17 @@ impl App {
 
     /// Whether a newer release is wanted.
     pub fn pending_update(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| !self.wanted.is_gone() && request.wants_update_from(&self.version))
+        self.request.as_ref().is_some_and(|request| {
+            !self.wanted.is_gone()
+                && request.wants_update_from(&self.version)
+                && self.refused.as_ref() != Some(&request.newest_version)
+        })
     }
 
     /// Whether it is where it is wanted.
     pub fn is_settled(&self) -> bool {
-        self.state == self.wanted && !self.pending_update()
+        let is_there = self.state == self.wanted || (self.promoted && self.state == AppState::Present);
+        is_there && !self.pending_update()
     }
 
     /// The version that runs: the installed one, the newest only if none is installed.

@@ -11,7 +11,7 @@
 
 use super::app::{AppKey, AppState, Stage};
 use super::config::Device;
-use super::job::{ContainerEvent, JobId, JobSpec, Outcome};
+use super::job::{Container, ContainerEvent, JobId, JobSpec, Outcome};
 use super::message::{CallFailure, CallId, Effect, Event, Invocation, Level, LogCommand, Record};
 use super::power::Power;
 use super::{Recorded, State};
@@ -24,6 +24,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tables::Tables;
 
+#[path = "testing/archives.rs"]
+pub(super) mod archives;
 #[path = "testing/backend.rs"]
 pub(super) mod backend;
 #[path = "testing/engine.rs"]
@@ -82,6 +84,8 @@ pub(super) struct World {
     pub history: VecDeque<Happened>,
     /// The session, if there is one.
     pub generation: Option<u64>,
+    /// With a router that is far away: answers that are under way. They come with [`World::round_trip`] alone.
+    pub under_way: Option<Vec<Event>>,
     /// What the router refuses to register.
     pub refuses: Vec<String>,
     /// Claims of reports that were not true when they were stored.
@@ -109,6 +113,8 @@ pub(super) fn device() -> Device {
         repository: "apps/".to_owned(),
         arch: "amd64".to_owned(),
         version: "0.30.0".to_owned(),
+        probation: secs(30),
+        archive_extension: "tgz".to_owned(),
         ..Device::default()
     }
 }
@@ -134,6 +140,7 @@ impl World {
             answers: Vec::new(),
             history: VecDeque::new(),
             generation: None,
+            under_way: None,
             refuses: Vec::new(),
             untrue: Vec::new(),
             sessions: 0,
@@ -192,12 +199,19 @@ impl World {
         self.sessions += 1;
         self.generation = Some(self.sessions);
         self.inbox.push_back(Event::Joined { generation: self.sessions, session: 1000 + self.sessions });
+        if self.backend.answers.get("testament") != Some(&None) {
+            self.hear(Event::Testament { generation: self.sessions });
+        }
     }
 
     /// The session is lost, and with it every call.
     pub fn leave(&mut self) {
         if let Some(generation) = self.generation.take() {
-            self.inbox.retain(|event| !matches!(event, Event::Answered { .. } | Event::Opened { .. }));
+            let of_session = |event: &Event| {
+                matches!(event, Event::Answered { .. } | Event::Opened { .. } | Event::Testament { .. })
+            };
+            self.inbox.retain(|event| !of_session(event));
+            self.under_way.iter_mut().for_each(Vec::clear);
             self.inbox.push_back(Event::Left { generation, reason: "test".to_owned() });
         }
     }
@@ -216,6 +230,13 @@ impl World {
     pub fn exits(&mut self, key: u64, code: i64) {
         self.engine.exit(&container(key), code);
         self.container_event(key, "die");
+    }
+
+    /// Something happens to a container of the project of an app.
+    pub fn project_event(&mut self, key: u64, name: &str, action: &str) {
+        let project = Some(super::names::project(prod(key), "Demo"));
+        let (action, name) = (action.to_owned(), name.to_owned());
+        self.inbox.push_back(Event::Container(ContainerEvent { action, name, project }));
     }
 
     pub fn container_event(&mut self, key: u64, action: &str) {
@@ -238,6 +259,7 @@ impl World {
     fn reboot(&mut self) {
         self.jobs.clear();
         self.inbox.clear();
+        self.under_way.iter_mut().for_each(Vec::clear);
         self.generation = None;
         self.kill = None;
         self.seed += 1;
@@ -260,6 +282,15 @@ impl World {
             }
         }
         panic!("does not come to rest; the last of it: {:#?}", self.tail());
+    }
+
+    /// Lets the answers that are under way arrive, in this order, and everything settle. Returns what was done since.
+    pub fn round_trip(&mut self, order: impl FnOnce(&mut Vec<Event>)) -> Vec<String> {
+        let mut arrived = self.under_way.replace(Vec::new()).unwrap_or_default();
+        order(&mut arrived);
+        self.inbox.extend(arrived);
+        self.settle();
+        std::mem::take(&mut self.trace)
     }
 
     /// Lets time pass, from deadline to deadline, and everything settle.
@@ -345,7 +376,7 @@ impl World {
             Effect::Fail { request, text, .. } => self.answers.push((request, Err(text))),
             Effect::Open { generation } => {
                 self.trace.push("open".to_owned());
-                self.inbox.push_back(Event::Opened { generation, failed: self.refuses.clone() });
+                self.hear(Event::Opened { generation, failed: self.refuses.clone() });
             }
             Effect::Redial { .. } => {
                 self.trace.push("redial".to_owned());
@@ -359,7 +390,7 @@ impl World {
                 if let Some(name) = engine::name(&spec) {
                     self.trace.push(name);
                 }
-                if matches!(&spec, JobSpec::Pull { .. }) && self.engine.accepts(&spec) {
+                if self.engine.accepts(&spec) {
                     self.inbox.push_back(Event::JobAccepted { job });
                 }
                 self.jobs.insert(job, spec);
@@ -380,7 +411,15 @@ impl World {
         let (line, result) = self.backend.answer(uri, args);
         self.trace.extend(line);
         if let Some(result) = result.filter(|_| self.generation.is_some()) {
-            self.inbox.push_back(Event::Answered { call, result });
+            self.hear(Event::Answered { call, result });
+        }
+    }
+
+    /// The router or the backend has answered.
+    fn hear(&mut self, event: Event) {
+        match &mut self.under_way {
+            Some(under_way) => under_way.push(event),
+            None => self.inbox.push_back(event),
         }
     }
 
@@ -388,17 +427,21 @@ impl World {
     fn check_truth(&mut self, record: &Record) {
         let Record::OutboxPut { app, payload, .. } = record else { return };
         let state = payload["state"].as_str().unwrap_or_default();
-        let container = self.engine.containers.get(&container(app.key));
+        let (name, project) = (container(app.key), super::names::project(*app, "Demo"));
+        let is_its = |it: &&Container| it.name == name || it.project.as_ref() == Some(&project);
+        let of_it: Vec<&Container> = self.engine.containers.values().filter(is_its).collect();
         let is_true = match state {
             // It may have ended since; then it is still there.
-            "RUNNING" => container.is_some(),
+            "RUNNING" => !of_it.is_empty(),
             // What was found in the middle of an update counts as present, whatever runs (table of 5.4).
             "PRESENT" if self.tables.apps.get(app).is_some_and(|row| row.state == AppState::Updating) => true,
-            "PRESENT" | "REMOVED" | "UNINSTALLED" => container.is_none_or(|container| container.status != "running"),
+            // The confirmation of an update (decision 30).
+            "PRESENT" if payload["updateStatus"] == json!("pending_remote_confirmation") => true,
+            "PRESENT" | "REMOVED" | "UNINSTALLED" => of_it.iter().all(|container| container.status != "running"),
             _ => true,
         };
         if !is_true {
-            self.untrue.push(format!("{app} is not {state}: {container:?}"));
+            self.untrue.push(format!("{app} is not {state}: {of_it:?}"));
         }
     }
 
@@ -411,6 +454,7 @@ impl World {
     fn trace_log(&mut self, command: LogCommand) {
         self.trace.push(match command {
             LogCommand::Say { text, .. } => format!("say {text}"),
+            LogCommand::Progress { id, progress, .. } => format!("progress {id} {progress}"),
             LogCommand::ClearRemote { .. } => "clear".to_owned(),
             LogCommand::ClearHistory { .. } => "clear history".to_owned(),
             LogCommand::Forget { .. } => "forget".to_owned(),

@@ -2,15 +2,18 @@
 
 mod actions;
 mod compose;
+mod development;
 mod engine;
 mod kills;
 mod lists;
 mod ports;
 mod power;
 mod procedures;
+mod projects;
 mod reporting;
 mod requests;
 mod restarts;
 mod session;
 mod simulation;
+mod transfers;
 mod updates;

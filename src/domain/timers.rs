@@ -25,6 +25,12 @@ pub enum Timer {
     Report(AppKey),
     /// The registry token is asked for again.
     Token(AppKey),
+    /// A new release is looked at again.
+    Prove(AppKey),
+    /// Nothing was heard of the transfer of this number for long.
+    Transfer(u64),
+    /// Its progress is shown again.
+    Progress(u64),
     /// Old history rows are trimmed.
     Trim,
     /// A reboot, a power-off or a restart that was asked for.

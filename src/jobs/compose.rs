@@ -25,7 +25,7 @@ use crate::domain::app::Stage;
 use crate::domain::job::{ComposeCommand, Login, Outcome, Project};
 use crate::domain::ports::Binding;
 use crate::domain::{compose, lines};
-use cli::{Runner, TEARDOWN, TRANSFER};
+use cli::{Cli, Runner, TEARDOWN, TRANSFER};
 use log::warn;
 use project::{Ending, Extent};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,12 @@ const DOWN: &[&str] = &["down", "--remove-orphans"];
 const REMOVE: &[&str] = &["down", "-v"];
 
 impl Work<'_> {
+    /// Looks for a compose on this device.
+    pub(super) fn find_compose(&self) -> Result<Outcome, Failure> {
+        let found = self.compose_flavour(&Cli::of(self, "none")?)?;
+        Ok(if found.is_some() { Outcome::Done } else { Outcome::ComposeMissing })
+    }
+
     /// Runs a command of a project.
     pub(super) fn compose(
         &self,

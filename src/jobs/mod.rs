@@ -39,12 +39,16 @@ mod observe;
 mod pool;
 mod programs;
 mod prune;
-mod pull;
 mod query;
+mod registry;
 mod start;
 mod stop;
+mod tar;
+mod transfer;
+mod upload;
 mod work;
 
+pub use archive::remove_leftovers;
 pub use pool::Handle;
 pub use programs::Programs;
 
@@ -76,7 +80,7 @@ pub struct Settings {
 /// What the workers report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The Engine has accepted the pull of this job.
+    /// The Engine has accepted the pull, push or build of this job: from then on its log tells why it fails.
     Accepted(JobId),
     /// A job has ended.
     Ended {

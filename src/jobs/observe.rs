@@ -58,8 +58,7 @@ fn is_the_agents(summary: &ContainerSummary) -> bool {
 /// What a listing tells. `started_at` stays empty: the core keeps what it has. Ports are those of compose's containers.
 pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
     let project = summary.labels.get(PROJECT).cloned();
-    let service = summary.labels.get(SERVICE).cloned();
-    let bindings = if project.is_some() { listed_ports(&summary.ports) } else { BTreeSet::new() };
+    let bindings = if project.is_some() { published(summary) } else { Vec::new() };
     Container {
         id: summary.id.clone(),
         name: summary.name().to_owned(),
@@ -67,9 +66,8 @@ pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
         exit_code: names::exit_code(&summary.status).unwrap_or_default(),
         ours: is_ours(&summary.labels),
         project,
-        bindings: bindings.into_iter().map(|ports| published(service.as_deref(), ports)).collect(),
-        host_network: summary.host_config.network_mode == "host",
-        service,
+        service: summary.labels.get(SERVICE).cloned(),
+        bindings,
         health: listed_health(&summary.status),
         ..Container::default()
     }
@@ -77,8 +75,12 @@ pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
 
 /// What an inspection tells.
 pub(super) fn of_inspection(inspected: docker::Container) -> Container {
+    let bindings = inspected.host_config.port_bindings.iter();
     let service = inspected.config.labels.get(SERVICE).cloned();
-    let bindings = inspected.host_config.port_bindings.iter().filter_map(|(port, hosts)| binding(port, hosts));
+    let published = |(port, protocol, host_port)| {
+        let service = service.clone().unwrap_or_default();
+        Published { service, port, protocol, host_port }
+    };
     Container {
         name: inspected.name().to_owned(),
         status: inspected.state.status,
@@ -86,7 +88,7 @@ pub(super) fn of_inspection(inspected: docker::Container) -> Container {
         out_of_memory: inspected.state.oom_killed,
         error: inspected.state.error,
         started_at: inspected.state.started_at,
-        bindings: bindings.map(|ports| published(service.as_deref(), ports)).collect(),
+        bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).map(published).collect(),
         host_network: inspected.host_config.network_mode == "host",
         ours: is_ours(&inspected.config.labels),
         project: inspected.config.labels.get(PROJECT).cloned(),
@@ -96,12 +98,12 @@ pub(super) fn of_inspection(inspected: docker::Container) -> Container {
     }
 }
 
+/// `none` is written where a HEALTHCHECK of the image was switched off.
 fn of_health(text: &str) -> Option<Health> {
     match text {
         "starting" => Some(Health::Starting),
         "healthy" => Some(Health::Healthy),
         "unhealthy" => Some(Health::Unhealthy),
-        // No HEALTHCHECK.
         _ => None,
     }
 }
@@ -112,24 +114,20 @@ fn listed_health(status: &str) -> Option<Health> {
     of_health(text.strip_prefix("health: ").unwrap_or(text))
 }
 
-/// Container port, protocol, host port.
-type Ports = (u16, Protocol, u16);
-
-fn published(service: Option<&str>, (port, protocol, host_port): Ports) -> Published {
-    Published { service: service.unwrap_or_default().to_owned(), port, protocol, host_port }
-}
-
 /// The published ports of a list, each once: a port is bound for IPv4 and for IPv6.
-fn listed_ports(ports: &[Port]) -> BTreeSet<Ports> {
+fn published(summary: &ContainerSummary) -> Vec<Published> {
+    let service = summary.labels.get(SERVICE).cloned().unwrap_or_default();
     let one = |port: &Port| {
         let bound = PortBinding { host_ip: port.ip.clone(), host_port: port.public_port.to_string() };
-        binding(&format!("{}/{}", port.private_port, port.protocol), &[bound])
+        let (port, protocol, host_port) = binding(&format!("{}/{}", port.private_port, port.protocol), &[bound])?;
+        Some(Published { service: service.clone(), port, protocol, host_port })
     };
-    ports.iter().filter_map(one).collect()
+    let all: BTreeSet<Published> = summary.ports.iter().filter_map(one).collect();
+    all.into_iter().collect()
 }
 
 /// `80/tcp` and its host sides. Of several addresses the one that means all of the host's counts.
-fn binding(port: &str, hosts: &[PortBinding]) -> Option<Ports> {
+fn binding(port: &str, hosts: &[PortBinding]) -> Option<(u16, Protocol, u16)> {
     let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
     let protocol = match protocol {
         "tcp" | "" => Protocol::Tcp,
@@ -167,10 +165,9 @@ mod tests {
             port(22, 40_003, "", "0.0.0.0"),
             port(9, 40_004, "sctp", "0.0.0.0"),
         ];
-        assert_eq!(
-            listed_ports(&ports),
-            [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)].into()
-        );
+        let summary = ContainerSummary { ports: ports.to_vec(), ..ContainerSummary::default() };
+        let found: Vec<_> = published(&summary).into_iter().map(|it| (it.port, it.protocol, it.host_port)).collect();
+        assert_eq!(found, [(22, Protocol::Tcp, 40_003), (53, Protocol::Udp, 40_002), (80, Protocol::Tcp, 40_001)]);
     }
 
     #[test]

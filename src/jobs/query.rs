@@ -1,22 +1,21 @@
 //! Answers to RPCs that need the Engine or the system (`wamp-and-rpc.md` 4.1, 4.2, 4.3).
 
 use super::work::{Failure, Work};
-use crate::clock;
-use crate::docker::{Error, Filters, LogOptions, Which};
+use crate::docker::{Error, Filters, Which};
 use crate::domain::job::Query;
+use crate::logs::excerpt::{self, Member, Window};
 use crate::os::addresses;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use log::debug;
 use serde_json::{Map, Value, json};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// For the list of images: a viewer waits for it.
 const IMAGES_DEADLINE: Duration = Duration::from_secs(2);
-/// How many lines of a container help where nothing is stored.
-const TAIL: u32 = 50;
-/// How many bytes of them.
-const TAIL_BYTES: usize = 256 * 1024;
+/// What of an app's log helps where nothing is stored.
+const TAIL: Window = Window { tail: 50, bytes: 256 * 1024, since: None, until: None, limit: Duration::from_secs(20) };
 
 impl Work<'_> {
     /// The positional results of a query.
@@ -39,35 +38,30 @@ impl Work<'_> {
                 Ok(vec![addresses::of_ipv4(&found).into_iter().map(of).collect()])
             }
             Query::AgentMetadata => Ok(vec![self.agent_metadata()]),
-            Query::Tail { container, history } => {
+            Query::Tail { container, project, history } => {
                 let mut lines = history.clone();
-                match self.read_tail(container, (TAIL, TAIL_BYTES), &mut lines) {
+                match self.tail(container, project.as_deref()) {
+                    Err(Error::Cancelled) => return Err(Error::Cancelled.into()),
                     // What is stored is an answer too.
-                    Err(Error::Cancelled) => Err(Error::Cancelled.into()),
-                    _ => Ok(vec![json!(lines)]),
+                    Err(error) => debug!("{container}: only what is stored: {error}"),
+                    Ok(more) => lines.extend(more),
                 }
+                Ok(vec![json!(lines)])
             }
         }
     }
 
-    /// Appends the last lines that a container wrote: so many, and so many bytes.
-    pub(super) fn read_tail(
-        &self,
-        container: &str,
-        (count, limit): (u32, usize),
-        lines: &mut Vec<String>,
-    ) -> Result<(), Error> {
-        let Some(found) = self.docker.find_container(container)? else { return Ok(()) };
-        let options = LogOptions { tty: found.config.tty, tail: Some(count), ..LogOptions::default() };
-        let mut logs = self.docker.container_logs(&found.id, &options)?;
-        let (deadline, mut bytes) = (clock::mono() + self.docker.deadline(), 0);
-        while bytes < limit
-            && let Some(line) = logs.next_line(deadline.saturating_sub(clock::mono()))?
-        {
-            bytes += line.text.len();
-            lines.push(line.text);
-        }
-        Ok(())
+    /// The last lines that a container wrote, or those of a project, as compose shows them.
+    fn tail(&self, container: &str, project: Option<&str>) -> Result<Vec<String>, Error> {
+        let members = match project {
+            Some(project) => excerpt::members(&self.docker, project)?,
+            None => {
+                let found = self.docker.find_container(container)?;
+                found.map(|found| Member::plain(&found)).into_iter().collect()
+            }
+        };
+        let lines = excerpt::read(&self.docker, &members, &TAIL)?;
+        Ok(excerpt::shown(&members, lines, excerpt::Line::text))
     }
 }
 

@@ -68,7 +68,7 @@ impl Work<'_> {
     }
 
     /// Looks until the container runs.
-    fn until_running(&self, id: &str) -> Result<Outcome, Failure> {
+    pub(super) fn until_running(&self, id: &str) -> Result<Outcome, Failure> {
         let deadline = clock::mono() + PATIENCE;
         loop {
             let state = match self.docker.inspect_container(id) {

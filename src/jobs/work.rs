@@ -23,7 +23,7 @@ pub(super) struct Work<'a> {
     /// The Engine; the job's token ends each call.
     pub(super) docker: Docker,
     pub(super) cancel: &'a Cancel,
-    /// To be called when the Engine has accepted a pull.
+    /// To be called when the Engine has accepted a pull, push or build.
     pub(super) accepted: &'a dyn Fn(),
     /// Whether this machine has a GPU; asked at each start.
     pub(super) has_gpu: fn() -> bool,
@@ -36,7 +36,7 @@ pub(super) struct Work<'a> {
 }
 
 /// Why a job is not done.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Failure {
     /// A call of the Engine, whatever that means.
     Engine(docker::Error),
@@ -116,6 +116,7 @@ impl Work<'_> {
             JobSpec::RemoveImage { image } => done(self.remove_image(image)),
             JobSpec::RemoveImageList { images } => done(self.remove_image_list(images)),
             JobSpec::Compose { project, logins, command } => self.compose(project, logins, command),
+            JobSpec::FindCompose => self.find_compose(),
             JobSpec::LookProject { project } => self.look_project(project),
             JobSpec::RemoveProject { project } => done(self.remove_project(project)),
             JobSpec::MissingImages { images } => self.missing_images(images).map(Outcome::Missing),
@@ -125,7 +126,7 @@ impl Work<'_> {
             JobSpec::Push { image, login, container } => done(self.push(image, login, container)),
             JobSpec::Rehost(rehost) => done(self.rehost(rehost)),
             JobSpec::Keep { container, kept } => done(self.keep(container, kept)),
-            JobSpec::PutBack { container, kept } => done(self.put_back(container, kept)),
+            JobSpec::PutBack { container, kept } => self.put_back(container, kept),
             JobSpec::Upload(upload) => done(self.upload(upload)),
             JobSpec::HasImage { repository } => self.has_repository(repository).map(Outcome::HasImage),
             JobSpec::DeleteFiles(folder) => done(self.delete_files(folder)),

@@ -10,11 +10,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender};
 
 use super::follow::End;
-use super::follower::{Follower, Stream, ToHub};
-use super::hub::{Hub, Output};
+use super::follower::{Follower, ToHub};
+use super::hub::{Fed, Hub, Output};
 use super::source::Source;
-use super::{Command, Event, Feed, Handle, Outflow, Publication};
+use super::streams::Stream;
+use super::{Event, Feed, Handle, Outflow, Publication};
 use crate::clock;
+use crate::domain::message::LogCommand;
 use crate::thread::{self, Exit};
 
 /// Messages with lines that may be under way. Each has the lines of one read (32 KiB or so; one long line at most).
@@ -28,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub enum Message {
     /// From a [`Handle`].
-    Command(Command),
-    /// From a [`Feed`]: took a credit.
-    Metered(Command),
+    Command(LogCommand),
+    /// From a [`Feed`], for this container: took a credit.
+    Fed(String, Fed),
     /// From a follower: took a credit.
     Lines(Stream, Vec<String>),
     /// A follower's last word.
@@ -74,7 +76,7 @@ struct Actor<T, P> {
     /// The credits that are out.
     taken: Receiver<()>,
     to_hub: ToHub,
-    followers: BTreeMap<String, (Stream, Follower)>,
+    followers: BTreeMap<Stream, Follower>,
     /// Events that found no room yet. At most one of a kind and container, but for the answers.
     outbox: VecDeque<Event>,
 }
@@ -112,13 +114,13 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
         while !(self.outbox.is_empty() && self.followers.is_empty()) {
             let left = until.saturating_sub(clock::mono());
             if left.is_zero() {
-                let names: Vec<&str> = self.followers.keys().map(String::as_str).collect();
+                let names: Vec<&str> = self.followers.keys().map(|stream| stream.app.as_str()).collect();
                 log::warn!("logs: stopped without {} events, streams {names:?}", self.outbox.len());
                 return;
             }
             match self.wait(Some(left)) {
                 Wake::Message(Message::Ended(stream, _)) => self.vanished(&stream),
-                Wake::Message(Message::Metered(_) | Message::Lines(..)) => self.credit(),
+                Wake::Message(Message::Fed(..) | Message::Lines(..)) => self.credit(),
                 Wake::Message(_) | Wake::Nothing => {}
                 Wake::Deaf => self.outbox.clear(),
             }
@@ -129,9 +131,9 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
         let now = clock::now();
         match message {
             Message::Command(command) => self.command(command),
-            Message::Metered(command) => {
+            Message::Fed(container, fed) => {
                 self.credit();
-                self.command(command);
+                self.hub.fed(now, &container, fed);
             }
             Message::Lines(stream, lines) => {
                 self.credit();
@@ -145,8 +147,8 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
         }
     }
 
-    fn command(&mut self, command: Command) {
-        if let Command::Forget { container: gone } = &command {
+    fn command(&mut self, command: LogCommand) {
+        if let LogCommand::Forget { container: gone } = &command {
             self.outbox.retain(|event| !matches!(event, Event::Save { container, .. } if container == gone));
         }
         self.hub.command(clock::now(), command);
@@ -159,9 +161,7 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
     }
 
     fn vanished(&mut self, stream: &Stream) {
-        if self.followers.get(&stream.container).is_some_and(|(of, _)| of == stream)
-            && let Some((_, follower)) = self.followers.remove(&stream.container)
-        {
+        if let Some(follower) = self.followers.remove(stream) {
             follower.join();
         }
     }
@@ -179,18 +179,18 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
                         self.hub.outflow((self.publish)(Some(publication)));
                     }
                     Output::Emit(event) => self.queue(event),
-                    Output::Attach(stream, from) => {
-                        match Follower::start(self.source.clone(), stream.clone(), from, self.to_hub.clone()) {
+                    Output::Attach(stream, task) => {
+                        match Follower::start(self.source.clone(), stream.clone(), task, self.to_hub.clone()) {
                             Ok(follower) => {
-                                self.followers.insert(stream.container.clone(), (stream, follower));
+                                self.followers.insert(stream, follower);
                             }
                             Err(error) => {
                                 self.hub.ended(clock::now(), &stream, End::Broken(format!("no thread: {error}")));
                             }
                         }
                     }
-                    Output::Detach(container) => {
-                        if let Some((_, follower)) = self.followers.get_mut(&container) {
+                    Output::Detach(stream) => {
+                        if let Some(follower) = self.followers.get_mut(&stream) {
                             follower.stop();
                         }
                     }

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::listing::Listing;
 use super::source::{OpenError, Start};
 use crate::clock::{Now, Wall};
 
@@ -54,6 +55,15 @@ pub enum End {
     Refused(OpenError),
     /// The Engine closed it: the container stopped, or its log was rotated.
     Eof,
+    /// The Engine closed it, since the container has ended.
+    Exited {
+        /// Its exit code, if it could still be seen.
+        code: Option<i64>,
+        /// Names the run that has ended.
+        run: String,
+    },
+    /// It was no stream but a listing, and this is it.
+    Listed(Listing),
     /// It was silent for long.
     Quiet,
     /// It broke, or its thread did.
@@ -210,8 +220,14 @@ impl Follow {
         }
         self.ends += 1;
         let (most, reason) = match end {
+            End::Listed(_) => {
+                self.ends = 0;
+                self.wanted = false;
+                return None;
+            }
             End::Refused(error @ OpenError::NotFound) => (1, error.to_string()),
-            End::Eof | End::Quiet => (ENDS, "the log ended".to_owned()),
+            // Also of a container that has ended: it may be running again by now.
+            End::Eof | End::Exited { .. } | End::Quiet => (ENDS, "the log ended".to_owned()),
             End::Refused(error @ OpenError::Failed(_)) => (FAILURES, error.to_string()),
             End::Broken(reason) => (FAILURES, reason),
         };
@@ -236,12 +252,27 @@ impl Follow {
         self.deadline().filter(|at| *at <= now.mono).map(|_| self.attach(now))
     }
 
-    fn attach(&mut self, now: Now) -> Order {
-        self.stage = Stage::Open(now.mono);
+    /// The stamp of the last line, where a stream is to begin.
+    pub fn last(&mut self, now: Now) -> Option<Wall> {
         // After a clock that went back, the old stamp would hide everything until it is reached again.
         self.last = self.last.filter(|(last, _)| *last <= now.wall);
+        self.last.map(|(last, _)| last)
+    }
+
+    /// Lines from the last one on come again, by another way than a stream.
+    pub fn read_again(&mut self) {
         self.skip = self.last;
-        let start = self.last.map_or(Start::Tail(TAIL), |(last, _)| Start::Since(last));
+    }
+
+    /// Lines up to this stamp, so many of them with it, are not to come any more.
+    pub fn passed(&mut self, last: (Wall, u32)) {
+        self.last = self.last.max(Some(last));
+    }
+
+    fn attach(&mut self, now: Now) -> Order {
+        self.stage = Stage::Open(now.mono);
+        let start = self.last(now).map_or(Start::Tail(TAIL), Start::Since);
+        self.skip = self.last;
         Order::Attach(From { start, quiet: self.quiet })
     }
 }

@@ -1,6 +1,7 @@
-//! The thread `log-<name>`: blocks on one container's log stream and hands its lines to the hub.
+//! The threads `log-<name>` and `log-list`: one blocks on a container's log stream and hands its lines to the hub, the other
+//! lists a project's containers for it.
 //!
-//! It is dumb: it opens once, reads to the end and tells how it ended; whether another stream follows is decided in
+//! They are dumb: one opens once, reads to the end and tells how it ended; whether another stream follows is decided in
 //! `follow`. It waits for the Engine (ended by its [`Cancel`]) and for a credit of the hub (ended by the same stop).
 
 use std::io;
@@ -10,13 +11,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, select};
 
 use super::actor::Message;
-use super::follow::{End, From};
+use super::follow::End;
 use super::source::{Heard, Source};
+use super::streams::{Stream, Task};
 use crate::cancel::Cancel;
 use crate::thread::{self, Exit};
 
 /// Bytes of lines that are handed over in one message; one line may be longer.
 const TOGETHER: usize = 32 * 1024;
+/// Of its stack. There may be many followers; half of this is what one was seen to use.
+const STACK: usize = 128 * 1024;
 
 /// A running follower. Stopping does not wait; the thread tells its end with [`Message::Ended`].
 #[derive(Debug)]
@@ -34,15 +38,6 @@ impl Drop for Follower {
     }
 }
 
-/// Which stream of which container: what a follower says about an older stream is recognised.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stream {
-    /// The container.
-    pub container: String,
-    /// Counts the streams of the hub.
-    pub number: u32,
-}
-
 /// What the hub gives a follower to talk back.
 #[derive(Debug, Clone)]
 pub struct ToHub {
@@ -57,15 +52,19 @@ impl Follower {
     ///
     /// # Errors
     /// The system's, when no thread can be created.
-    pub fn start(source: Source, stream: Stream, from: From, hub: ToHub) -> io::Result<Follower> {
+    pub fn start(source: Source, stream: Stream, task: Task, hub: ToHub) -> io::Result<Follower> {
         let cancel = Cancel::new();
         let (go, stopped) = crossbeam_channel::bounded(0);
         let (result, outcome) = crossbeam_channel::bounded(1);
-        let name = format!("log-{}", stream.container);
+        let name = match &task {
+            Task::Follow { container, .. } => format!("log-{container}"),
+            Task::List { .. } => "log-list".to_owned(),
+        };
         let (of_exit, inbox) = (stream.clone(), hub.inbox.clone());
         let of_body = cancel.clone();
-        let thread = thread::spawn(
+        let thread = thread::spawn_with_stack(
             &name,
+            STACK,
             move |exit| {
                 let end = match exit {
                     Exit::Done => outcome.try_recv().unwrap_or(End::Eof),
@@ -73,7 +72,7 @@ impl Follower {
                 };
                 drop(inbox.send(Message::Ended(of_exit, end)));
             },
-            move || drop(result.send(run(&source, &stream, from, &of_body, &hub, &stopped))),
+            move || drop(result.send(run(&source, &stream, &task, &of_body, &hub, &stopped))),
         )?;
         Ok(Follower { cancel, go: Some(go), thread: Some(thread) })
     }
@@ -93,8 +92,14 @@ impl Follower {
     }
 }
 
-fn run(source: &Source, stream: &Stream, from: From, cancel: &Cancel, hub: &ToHub, stopped: &Receiver<()>) -> End {
-    let mut next = match source(&stream.container, from.start, cancel) {
+fn run(source: &Source, stream: &Stream, task: &Task, cancel: &Cancel, hub: &ToHub, stopped: &Receiver<()>) -> End {
+    let (container, from) = match task {
+        Task::Follow { container, from } => (container, from),
+        Task::List { project, known } => {
+            return (source.list)(project, known, cancel).map_or_else(End::Refused, End::Listed);
+        }
+    };
+    let mut next = match (source.open)(container, from.start, cancel) {
         Ok(next) => next,
         Err(error) => return End::Refused(error),
     };
@@ -113,6 +118,7 @@ fn run(source: &Source, stream: &Stream, from: From, cancel: &Cancel, hub: &ToHu
                 }
                 Heard::Nothing => break lines.is_empty().then_some(End::Quiet),
                 Heard::End => break Some(End::Eof),
+                Heard::Exited { code, run } => break Some(End::Exited { code, run }),
                 Heard::Broken(reason) => break Some(End::Broken(reason)),
             }
         };

@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::batch::{self, Batch, Budget};
-use super::follow::{End, Follow, From, Order};
-use super::follower::Stream;
+use super::follow::End;
 use super::gate::{Gate, Listeners};
 use super::ring::{self, Kind, Ring};
 use super::source::Start;
-use super::{Command, Event, Outflow, Publication, stamp};
+use super::streams::{Act, Ended, Stream, Streams, Task};
+use super::{Event, Outflow, Publication};
 use crate::clock::Now;
+use crate::domain::message::LogCommand;
 
 /// A changed history is saved this much later.
 const SAVE: Duration = Duration::from_secs(30);
@@ -32,24 +33,38 @@ pub enum Output {
     Publish(Publication),
     /// Tell the state thread.
     Emit(Event),
-    /// Start a follower.
-    Attach(Stream, From),
+    /// Start this follower.
+    Attach(Stream, Task),
     /// Stop this follower.
-    Detach(String),
+    Detach(Stream),
 }
 
-#[derive(Debug, Default)]
+/// What an operation brings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fed {
+    /// Of its output.
+    Line(String),
+    /// In the name of the agent.
+    Say(String),
+}
+
+#[derive(Debug)]
 struct Container {
     ring: Ring,
     dirty: bool,
     batch: Batch,
-    follow: Follow,
-    /// The stream that is open or closing.
-    stream: u32,
-    /// The stream shows old lines, which take the place of restored ones.
+    streams: Streams,
+    /// A stream shows old lines, which take the place of restored ones.
     replays: bool,
-    /// Goes as soon as its stream has ended.
+    /// Goes as soon as its streams have ended.
     forgotten: bool,
+}
+
+impl Container {
+    fn new(streams: Streams) -> Container {
+        let (ring, batch) = (Ring::default(), Batch::default());
+        Container { ring, dirty: false, batch, streams, replays: false, forgotten: false }
+    }
 }
 
 /// See the module.
@@ -60,7 +75,6 @@ pub struct Hub {
     blind: bool,
     containers: BTreeMap<String, Container>,
     budget: Budget,
-    streams: u32,
     /// Bytes that the sink takes now.
     room: usize,
     flush_at: Option<Duration>,
@@ -77,7 +91,6 @@ impl Hub {
             blind: false,
             containers: BTreeMap::new(),
             budget: Budget::new(now.mono),
-            streams: 0,
             room: usize::MAX,
             flush_at: None,
             save_at: None,
@@ -97,44 +110,40 @@ impl Hub {
     }
 
     /// Obeys.
-    pub fn command(&mut self, now: Now, command: Command) {
+    pub fn command(&mut self, now: Now, command: LogCommand) {
         match command {
-            Command::Follow { container } => {
-                let order = self.known(&container).follow.follow(now);
-                self.order(&container, order);
+            LogCommand::Follow { container, project } => {
+                let acts = self.known(&container).streams.follow(now, project);
+                self.act(&container, acts);
             }
-            Command::Unfollow { container } => {
-                let order = self.containers.get_mut(&container).and_then(|known| known.follow.unfollow());
-                self.order(&container, order);
+            LogCommand::Unfollow { container } => {
+                let known = self.containers.get_mut(&container);
+                let acts = known.map(|known| known.streams.unfollow(now)).unwrap_or_default();
+                self.act(&container, acts);
             }
-            Command::Forget { container } => self.forget(&container),
-            Command::Line { container, line } => {
-                for line in line.split('\n') {
-                    self.line(now, &container, line.strip_suffix('\r').unwrap_or(line));
-                }
+            LogCommand::Forget { container } => self.forget(now, &container),
+            LogCommand::Say { container, text } => self.fed(now, &container, Fed::Say(text)),
+            LogCommand::Progress { container, id, status, progress } => {
+                let payload = json!({"id": id, "status": status, "progress": progress});
+                self.tell(now, &container, payload);
             }
-            Command::Say { container, text } => {
-                self.known(&container).ring.push(Kind::Agent, &text);
-                self.dirty(now, &container);
-                self.say(now, &container, &text);
-            }
-            Command::ClearRemote { container } => self.say(now, &container, "LOGGER_CLEAR"),
-            Command::ClearHistory { container } => {
+            LogCommand::ClearRemote { container } => self.say(now, &container, "LOGGER_CLEAR"),
+            LogCommand::ClearHistory { container } => {
                 self.known(&container).ring.clear();
                 self.dirty(now, &container);
             }
-            Command::Restore { container, lines } => self.known(&container).ring.restore(&lines),
-            Command::Session { up } => self.session(up),
-            Command::MetaRefused => {
+            LogCommand::Restore { container, lines } => self.known(&container).ring.restore(&lines),
+            LogCommand::Session { up } => self.session(up),
+            LogCommand::MetaRefused => {
                 self.blind = true;
                 self.ask_at = Some(now.mono + ASK_AGAIN);
             }
-            Command::SubscriptionCreated { args } => self.subscribed(now, &args),
-            Command::SubscriptionDeleted { args } => {
+            LogCommand::SubscriptionCreated { args } => self.subscribed(now, &args),
+            LogCommand::SubscriptionDeleted { args } => {
                 self.gate.deleted(&args);
                 self.discard_unheard();
             }
-            Command::Matched { container, answer } => {
+            LogCommand::Matched { container, answer } => {
                 if answer.is_err() {
                     self.ask_at.get_or_insert(now.mono + ASK_AGAIN);
                 }
@@ -144,7 +153,7 @@ impl Hub {
                     self.flush_at.get_or_insert(now.mono + batch::INTERVAL);
                 }
             }
-            Command::History { container, token } => {
+            LogCommand::History { container, token } => {
                 let known = self.containers.get(&container).filter(|known| !known.forgotten);
                 let lines = known.map(|known| known.ring.lines()).unwrap_or_default();
                 let only_agent = known.is_none_or(|known| known.ring.only_agent());
@@ -153,43 +162,55 @@ impl Hub {
         }
     }
 
+    /// Obeys an operation, or the agent itself.
+    pub fn fed(&mut self, now: Now, container: &str, fed: Fed) {
+        match fed {
+            Fed::Line(line) => {
+                for line in line.split('\n') {
+                    self.line(now, container, line.strip_suffix('\r').unwrap_or(line));
+                }
+            }
+            Fed::Say(text) => {
+                self.known(container).ring.push(Kind::Agent, &text);
+                self.dirty(now, container);
+                self.say(now, container, &text);
+            }
+        }
+    }
+
     /// Lines of a stream.
     pub fn lines(&mut self, now: Now, stream: &Stream, lines: Vec<String>) {
         for line in lines {
-            let (stamp, text) = stamp::take(line);
-            let Some(known) = self
-                .containers
-                .get_mut(&stream.container)
-                .filter(|known| known.stream == stream.number && known.follow.has_stream() && !known.forgotten)
-            else {
-                return;
-            };
-            if known.follow.line(stamp) {
+            let Some(known) = self.containers.get_mut(&stream.app).filter(|known| !known.forgotten) else { return };
+            if let Some(text) = known.streams.hear(stream, line) {
                 if std::mem::take(&mut known.replays) {
                     known.ring.drop_restored();
                 }
-                self.line(now, &stream.container, &text);
+                self.line(now, &stream.app, &text);
             }
         }
     }
 
     /// A stream has ended.
     pub fn ended(&mut self, now: Now, stream: &Stream, end: End) {
-        let Some(known) = self.containers.get_mut(&stream.container).filter(|known| known.stream == stream.number)
-        else {
+        let Some(known) = self.containers.get_mut(&stream.app) else { return };
+        let Ended { acts, lines, replay } = known.streams.ended(now, stream, end);
+        if known.forgotten {
+            if !known.streams.has_stream() {
+                self.containers.remove(&stream.app);
+            }
             return;
-        };
-        let order = known.follow.ended(now, end);
-        if known.forgotten && order.is_none() {
-            self.containers.remove(&stream.container);
-        } else {
-            self.order(&stream.container, order);
         }
+        if replay {
+            known.ring.drop_restored();
+        }
+        lines.iter().for_each(|line| self.line(now, &stream.app, line));
+        self.act(&stream.app, acts);
     }
 
     /// When [`Hub::due`] wants to be called; `None` while there is nothing to do.
     pub fn deadline(&self) -> Option<Duration> {
-        let follows = self.containers.values().filter_map(|known| known.follow.deadline());
+        let follows = self.containers.values().filter_map(|known| known.streams.deadline());
         follows.chain(self.flush_at).chain(self.save_at).chain(self.ask_at).min()
     }
 
@@ -206,13 +227,10 @@ impl Hub {
             self.ask_all();
             self.ask_at = self.blind.then_some(now.mono + ASK_AGAIN);
         }
-        let orders: Vec<_> = self
-            .containers
-            .iter_mut()
-            .filter_map(|(container, known)| Some((container.clone(), known.follow.due(now)?)))
-            .collect();
-        for (container, order) in orders {
-            self.order(&container, Some(order));
+        let acts: Vec<_> =
+            self.containers.iter_mut().map(|(container, known)| (container.clone(), known.streams.due(now))).collect();
+        for (container, acts) in acts {
+            self.act(&container, acts);
         }
     }
 
@@ -223,7 +241,7 @@ impl Hub {
         self.save_all();
         let all: Vec<String> = self.containers.keys().cloned().collect();
         for container in all {
-            self.command(now, Command::Unfollow { container });
+            self.command(now, LogCommand::Unfollow { container });
         }
     }
 
@@ -239,7 +257,7 @@ impl Hub {
 
     fn subscribed(&mut self, now: Now, args: &[Value]) {
         for container in self.gate.created(args) {
-            if self.containers.get(&container).is_none_or(|known| known.follow.is_idle()) {
+            if self.containers.get(&container).is_none_or(|known| known.streams.is_idle()) {
                 self.emit(Event::Wanted { container: container.clone() });
             }
             // Lines that were held while nobody knew.
@@ -254,42 +272,34 @@ impl Hub {
         if self.gate.add(container) {
             self.ask(container);
         }
-        let known = self.containers.entry(container.to_owned()).or_default();
+        let new = || Container::new(Streams::new(container));
+        let known = self.containers.entry(container.to_owned()).or_insert_with(new);
         known.forgotten = false;
         known
     }
 
-    fn forget(&mut self, container: &str) {
+    fn forget(&mut self, now: Now, container: &str) {
         self.gate.remove(container);
-        let Some(known) = self.containers.get_mut(container) else { return };
-        let order = known.follow.unfollow();
-        if known.follow.has_stream() {
-            *known = Container {
-                follow: std::mem::take(&mut known.follow),
-                stream: known.stream,
-                forgotten: true,
-                ..Container::default()
-            };
-        } else {
-            self.containers.remove(container);
+        let Some(mut known) = self.containers.remove(container) else { return };
+        let acts = known.streams.unfollow(now);
+        if known.streams.has_stream() {
+            let rest = Container { forgotten: true, ..Container::new(known.streams) };
+            self.containers.insert(container.to_owned(), rest);
         }
-        self.order(container, order);
+        self.act(container, acts);
     }
 
-    fn order(&mut self, container: &str, order: Option<Order>) {
-        let Some(known) = self.containers.get_mut(container) else { return };
-        match order {
-            None => {}
-            Some(Order::Attach(from)) => {
-                self.streams = self.streams.wrapping_add(1);
-                known.stream = self.streams;
-                known.replays = matches!(from.start, Start::Tail(_));
-                let stream = Stream { container: container.to_owned(), number: known.stream };
-                self.outputs.push(Output::Attach(stream, from));
-            }
-            Some(Order::Detach) => self.outputs.push(Output::Detach(container.to_owned())),
-            Some(Order::GiveUp(reason)) => {
-                self.emit(Event::FollowEnded { container: container.to_owned(), reason });
+    fn act(&mut self, container: &str, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Attach(stream, task) => {
+                    if let (Task::Follow { from, .. }, Some(known)) = (&task, self.containers.get_mut(container)) {
+                        known.replays |= matches!(from.start, Start::Tail(_));
+                    }
+                    self.outputs.push(Output::Attach(stream, task));
+                }
+                Act::Detach(stream) => self.outputs.push(Output::Detach(stream)),
+                Act::GiveUp(reason) => self.emit(Event::FollowEnded { container: container.to_owned(), reason }),
             }
         }
     }
@@ -311,13 +321,17 @@ impl Hub {
         }
     }
 
-    /// Publishes an agent line behind the backlog.
+    /// Publishes an agent line.
     fn say(&mut self, now: Now, container: &str, text: &str) {
+        self.tell(now, container, json!({"type": "build", "chunk": ring::cut(text, AGENT_LINE)}));
+    }
+
+    /// Publishes a message of the agent behind the backlog.
+    fn tell(&mut self, now: Now, container: &str, payload: Value) {
         if self.gate.listeners(container) == Listeners::Some {
             let limit = self.room.clamp(BEFORE_AGENT_LINE, batch::FLUSH).min(self.budget.available(now.mono));
             self.flush(container, limit);
         }
-        let payload = json!({"type": "build", "chunk": ring::cut(text, AGENT_LINE)});
         self.publish(container, payload, false);
     }
 

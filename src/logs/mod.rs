@@ -1,117 +1,43 @@
-//! App logs: what a container writes and what the agent says about it, kept as a short history and published live.
+//! App logs: what containers write and what the agent says about them, kept as a short history and published live.
 //!
 //! One thread, `logs`, owns every ring, backlog and subscription set (the pure `hub::Hub`, performed by `actor`); one
 //! thread `log-<name>` per followed container blocks on the Engine and hands over lines. Neither waits for the network:
-//! publications go to an injected sink that only queues. Source: `storage-and-logs.md` 3, `wamp-and-rpc.md` 6.2, 6.5.
+//! publications go to an injected sink that only queues. Of a compose app every container of the project is followed, and
+//! what they write is one log, in which each line begins as compose lets it begin. Source: `storage-and-logs.md` 3,
+//! `wamp-and-rpc.md` 6.2, 6.5.
+//!
+//! Apps are named by their plain, lower-case container name (`prod_6_myapp`), compose apps too.
 //!
 //! **Invariant:** the hub never blocks: not on the sink, not on the state thread's inbox, not on a follower.
 //! **Invariant:** a container has at most one stream; a new one opens only after the old one has ended.
 
 mod actor;
 mod batch;
+pub mod excerpt;
 mod follow;
 mod follower;
 mod gate;
 mod hub;
+mod listing;
+pub mod project;
 mod ring;
 pub mod source;
 mod stamp;
+mod streams;
 
 use crossbeam_channel::{Sender, TrySendError};
 use serde_json::Value;
 
+use crate::domain::message::LogCommand;
 use actor::Message;
+use hub::Fed;
 
 pub use actor::spawn;
-
-/// What the hub is told. Containers are named by their plain, lower-case name (`prod_6_myapp`), compose apps too.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    /// The container runs: follow it. An active stream is kept; one that waits for its next try is opened now.
-    Follow {
-        /// The container.
-        container: String,
-    },
-    /// The container is gone: end the stream, keep the ring.
-    Unfollow {
-        /// The container.
-        container: String,
-    },
-    /// The app is removed: no stream, no ring, no unsaved history. To be sent after the last line about it.
-    Forget {
-        /// The container.
-        container: String,
-    },
-    /// Output of an operation: an Engine progress record as text, or a line of the compose CLI. Kept, and published
-    /// while somebody listens. From jobs, send it through [`Feed`], which holds a flood back.
-    Line {
-        /// The container.
-        container: String,
-        /// One line; line feeds in it start further lines.
-        line: String,
-    },
-    /// A line of the agent: kept, and published always, after what is still in the container's backlog.
-    Say {
-        /// The container.
-        container: String,
-        /// The text.
-        text: String,
-    },
-    /// Viewers shall clear their view (`LOGGER_CLEAR`); nothing is stored.
-    ClearRemote {
-        /// The container.
-        container: String,
-    },
-    /// The history is emptied, in memory at once and in the database with the next save.
-    ClearHistory {
-        /// The container.
-        container: String,
-    },
-    /// The history from the database, to be sent before anything else about the container. It is put before agent
-    /// lines that came earlier, is ignored once there are container lines, and gives way to the Engine's own replay.
-    Restore {
-        /// The container.
-        container: String,
-        /// Oldest first.
-        lines: Vec<String>,
-    },
-    /// The WAMP session was joined (with the meta topics subscribed), or lost: what was known about listeners is void.
-    Session {
-        /// Joined, or lost.
-        up: bool,
-    },
-    /// The router refused the meta topics in this session: ask for the listeners every 30 s instead.
-    MetaRefused,
-    /// `wamp.subscription.on_create`.
-    SubscriptionCreated {
-        /// `[session_id, {"id", "created", "uri", "match"}]`; anything else is ignored.
-        args: Vec<Value>,
-    },
-    /// `wamp.subscription.on_delete`.
-    SubscriptionDeleted {
-        /// `[session_id, subscription_id]`; anything else is ignored.
-        args: Vec<Value>,
-    },
-    /// The answer to [`Event::Lookup`]. One that belongs to a lost session must not be sent.
-    Matched {
-        /// The container.
-        container: String,
-        /// The positional results of `wamp.subscription.match`, or why there are none.
-        answer: Result<Vec<Value>, String>,
-    },
-    /// Asks for [`Event::History`].
-    History {
-        /// The container.
-        container: String,
-        /// Comes back in the answer.
-        token: u64,
-    },
-}
 
 /// What the hub reports.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Who listens is not known: call `wamp.subscription.match` with this topic and answer with [`Command::Matched`].
+    /// Who listens is not known: call `wamp.subscription.match` with this topic and answer with [`LogCommand::Matched`].
     Lookup {
         /// The container.
         container: String,
@@ -123,7 +49,7 @@ pub enum Event {
         /// The container.
         container: String,
     },
-    /// The answer to [`Command::History`].
+    /// The answer to [`LogCommand::History`].
     History {
         /// Of the question.
         token: u64,
@@ -141,7 +67,7 @@ pub enum Event {
         /// Oldest first.
         lines: Vec<String>,
     },
-    /// The stream ended and is not opened again before the next [`Command::Follow`].
+    /// A stream ended and is not opened again before the next [`LogCommand::Follow`].
     FollowEnded {
         /// The container.
         container: String,
@@ -155,7 +81,7 @@ pub enum Event {
 pub struct Publication {
     /// `reswarm.logs.<serial>.<container>`.
     pub topic: String,
-    /// `args[0]`: a string (lines joined with `\n`), or `{"type": "build", "chunk": <text>}`.
+    /// `args[0]`: a string (lines joined with `\n`), `{"type": "build", "chunk": <text>}`, or a progress message.
     pub payload: Value,
     /// Container output may be dropped on a slow link. Agent lines (at most 64 KiB each, and few) may not; but they keep
     /// their place between the lines of their topic, so both kinds travel in one queue.
@@ -183,7 +109,7 @@ pub struct Handle {
 
 impl Handle {
     /// Hands a command over; never blocks. Commands of one sender are obeyed in order.
-    pub fn send(&self, command: Command) {
+    pub fn send(&self, command: LogCommand) {
         // A hub that has ended is known by its exit hook; what was meant for it is void.
         drop(self.inbox.send(Message::Command(command)));
     }
@@ -212,14 +138,16 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// [`Command::Line`]. Waits for the hub (never for the network) when too much is under way.
+    /// Output of an operation: an Engine progress record as text, or a line of the compose CLI. Kept, and published while
+    /// somebody listens, as it is; line feeds in it start further lines. Waits for the hub (never for the network) when too
+    /// much is under way.
     pub fn line(&self, container: &str, line: String) {
-        self.metered(Command::Line { container: container.to_owned(), line });
+        self.metered(container, Fed::Line(line));
     }
 
-    /// [`Command::Say`], likewise.
+    /// [`LogCommand::Say`], likewise.
     pub fn say(&self, container: &str, text: String) {
-        self.metered(Command::Say { container: container.to_owned(), text });
+        self.metered(container, Fed::Say(text));
     }
 
     /// [`Feed::line`] for whoever must not wait, not even for the hub: `false`, and `line` is not asked for, when too much
@@ -227,16 +155,15 @@ impl Feed {
     pub fn offer(&self, container: &str, line: impl FnOnce() -> String) -> bool {
         let taken = self.credits.try_send(());
         if taken.is_ok() {
-            let command = Command::Line { container: container.to_owned(), line: line() };
-            drop(self.inbox.send(Message::Metered(command)));
+            drop(self.inbox.send(Message::Fed(container.to_owned(), Fed::Line(line()))));
         }
         // A hub that has ended takes everything.
         !matches!(taken, Err(TrySendError::Full(())))
     }
 
-    fn metered(&self, command: Command) {
+    fn metered(&self, container: &str, fed: Fed) {
         if self.credits.send(()).is_ok() {
-            drop(self.inbox.send(Message::Metered(command)));
+            drop(self.inbox.send(Message::Fed(container.to_owned(), fed)));
         }
     }
 }

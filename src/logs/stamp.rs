@@ -23,6 +23,11 @@ pub fn take(mut line: String) -> (Option<Wall>, String) {
     (Some(stamp), line)
 }
 
+/// When the Engine got a line.
+pub fn of(line: &str) -> Option<Wall> {
+    leading(line).map(|(stamp, _)| stamp)
+}
+
 /// The stamp at the beginning of `text`, and its length with the blank behind it.
 fn leading(text: &str) -> Option<(Wall, usize)> {
     let end = text.bytes().take(LONGEST + 1).position(|byte| byte == b' ')?;

@@ -45,24 +45,24 @@ fn bench(room: usize, source: Source) -> Bench {
     let handle =
         spawn("serial", source, publish, inbox, |event| event, move |exit| exits.send(exit).unwrap_or_default());
     let handle = handle.unwrap();
-    handle.send(Command::Session { up: true });
+    handle.send(LogCommand::Session { up: true });
     Bench { handle, published, events, exit, token: Cell::new(1000) }
 }
 
 impl Bench {
     fn follow(&self, container: &str) {
-        self.handle.send(Command::Follow { container: container.to_owned() });
+        self.handle.send(LogCommand::Follow { container: container.to_owned(), project: None });
     }
 
     fn unfollow(&self, container: &str) {
-        self.handle.send(Command::Unfollow { container: container.to_owned() });
+        self.handle.send(LogCommand::Unfollow { container: container.to_owned() });
     }
 
     /// A viewer subscribes.
     fn watch(&self, container: &str) {
         let uri = format!("reswarm.logs.serial.{container}");
         let id: u64 = container.bytes().map(u64::from).sum();
-        self.handle.send(Command::SubscriptionCreated { args: vec![json!(1), json!({"id": id, "uri": uri})] });
+        self.handle.send(LogCommand::SubscriptionCreated { args: vec![json!(1), json!({"id": id, "uri": uri})] });
     }
 
     /// The next event that `wanted` makes something of.
@@ -82,7 +82,7 @@ impl Bench {
     /// The history; every command before it has been obeyed then.
     fn history(&self, container: &str) -> Vec<String> {
         let token = self.token.replace(self.token.get() + 1);
-        self.handle.send(Command::History { container: container.to_owned(), token });
+        self.handle.send(LogCommand::History { container: container.to_owned(), token });
         self.event(|event| match event {
             Event::History { token: of, lines, .. } if *of == token => Some(lines.clone()),
             _ => None,
@@ -119,9 +119,14 @@ fn block(cancel: &Cancel) {
     ended.recv_timeout(LIMIT * 3).expect("it is cancelled");
 }
 
+/// Streams of containers alone.
+fn of_containers(open: impl Fn(&str, Start, &Cancel) -> Result<Lines, OpenError> + Send + Sync + 'static) -> Source {
+    Source { open: Arc::new(open), list: Arc::new(|_, _, _| Err(OpenError::NotFound)) }
+}
+
 /// Streams that give each of `lines` and then nothing until they are cancelled.
 fn endless(lines: Vec<String>) -> Source {
-    Arc::new(move |_, _, cancel| {
+    of_containers(move |_, _, cancel| {
         let (mut left, cancel) = (lines.clone().into_iter(), cancel.clone());
         Ok(Box::new(move |wait: Duration| match left.next() {
             Some(line) => Heard::Line(line),
@@ -164,13 +169,13 @@ fn a_followed_container_is_heard_by_viewers_and_remembered() {
 #[test]
 fn s8_a_blocked_open_and_an_endless_stream_are_ended_by_unfollow_and_by_stop() {
     let (opening, opened) = unbounded();
-    let source: Source = Arc::new(move |container, _, cancel| {
+    let source = of_containers(move |container, _, cancel| {
         opening.send(container.to_owned()).unwrap();
         if container == "blocked" {
             block(cancel);
             return Err(OpenError::Failed("cancelled".to_owned()));
         }
-        endless(Vec::new())(container, Start::Tail(0), cancel)
+        (endless(Vec::new()).open)(container, Start::Tail(0), cancel)
     });
     let bench = bench(64, source);
     for container in ["blocked", "endless", "blocked", "endless"] {
@@ -192,11 +197,12 @@ fn s8_a_follower_that_waits_for_the_hub_is_ended_too() {
     // A hub that never takes anything: its credits are used up.
     let (inbox, messages) = unbounded();
     let (credits, _taken) = bounded(0);
-    let stream = follower::Stream { container: "stuck".to_owned(), number: 1 };
+    let stream = streams::Stream { app: "stuck".to_owned(), number: 1 };
     let from = follow::From { start: Start::Tail(1), quiet: LIMIT };
+    let task = streams::Task::Follow { container: "stuck".to_owned(), from };
     let source = endless(vec!["x".to_owned()]);
     let mut stuck =
-        follower::Follower::start(source, stream.clone(), from, follower::ToHub { inbox, credits }).unwrap();
+        follower::Follower::start(source, stream.clone(), task, follower::ToHub { inbox, credits }).unwrap();
     stuck.stop();
     let Message::Ended(of, _) = messages.recv_timeout(LIMIT).unwrap() else { panic!("lines without a credit") };
     assert_eq!(of, stream);
@@ -218,7 +224,7 @@ fn s1_a_thousand_cycles_leave_threads_and_descriptors_as_they_were() {
         }
     }
     let count = open.clone();
-    let source: Source = Arc::new(move |_, _, cancel| {
+    let source = of_containers(move |_, _, cancel| {
         let (near, _far) = UnixStream::pair().unwrap();
         assert_eq!(count.fetch_add(1, Ordering::SeqCst), 0, "two streams of one container");
         inodes.send(inode(&near)).unwrap();
@@ -257,7 +263,7 @@ fn descriptors() -> Vec<PathBuf> {
 #[test]
 fn c2_a_flood_of_three_containers_is_bounded_and_says_what_it_dropped() {
     const EACH: usize = 40_000;
-    let source: Source = Arc::new(move |container, _, cancel| {
+    let source = of_containers(move |container, _, cancel| {
         let (mut n, name, cancel) = (0, container.to_owned(), cancel.clone());
         Ok(Box::new(move |wait: Duration| {
             n += 1;
@@ -301,8 +307,8 @@ fn the_hub_goes_on_while_the_state_thread_does_not_listen_and_ends_all_the_same(
     let bench = bench(0, endless(Vec::new()));
     bench.watch("prod_1_a");
     for n in 0..50 {
-        bench.handle.send(Command::History { container: "prod_1_a".to_owned(), token: n });
-        bench.handle.send(Command::Line { container: "prod_1_a".to_owned(), line: n.to_string() });
+        bench.handle.send(LogCommand::History { container: "prod_1_a".to_owned(), token: n });
+        bench.handle.feed().line("prod_1_a", n.to_string());
     }
     bench.text(|text| text.ends_with("49\n"));
     let answers: Vec<usize> = (0..50)
@@ -321,7 +327,7 @@ fn the_hub_goes_on_while_the_state_thread_does_not_listen_and_ends_all_the_same(
 fn what_a_job_feeds_keeps_its_order_with_what_the_state_thread_says() {
     let bench = bench(64, endless(Vec::new()));
     bench.watch("prod_1_a");
-    bench.handle.send(Command::Say { container: "prod_1_a".to_owned(), text: "begin".to_owned() });
+    bench.handle.send(LogCommand::Say { container: "prod_1_a".to_owned(), text: "begin".to_owned() });
     let (feed, (done, is_done)) = (bench.handle.feed(), bounded(1));
     thread::spawn(
         "job-test",
@@ -333,7 +339,7 @@ fn what_a_job_feeds_keeps_its_order_with_what_the_state_thread_says() {
     )
     .unwrap();
     is_done.recv_timeout(LIMIT).unwrap();
-    bench.handle.send(Command::Say { container: "prod_1_a".to_owned(), text: "end".to_owned() });
+    bench.handle.send(LogCommand::Say { container: "prod_1_a".to_owned(), text: "end".to_owned() });
     bench.history("prod_1_a");
     let all: Vec<String> = bench.published.try_iter().map(|of| of.payload.to_string()).collect();
     let place =
@@ -352,7 +358,7 @@ fn s5_an_offered_line_is_refused_at_once_when_too_much_is_under_way() {
     let feed = Feed { inbox, credits };
     assert!(feed.offer("prod_1_a", || "first".to_owned()));
     assert!(!feed.offer("prod_1_a", || panic!("nobody asked for it")));
-    let Ok(Message::Metered(Command::Line { line, .. })) = messages.try_recv() else { panic!("no line") };
+    let Ok(Message::Fed(_, Fed::Line(line))) = messages.try_recv() else { panic!("no line") };
     assert_eq!(line, "first");
     taken.recv().unwrap();
     assert!(feed.offer("prod_1_a", || "second".to_owned()));
@@ -363,7 +369,7 @@ fn s5_an_offered_line_is_refused_at_once_when_too_much_is_under_way() {
 #[test]
 fn a_follower_that_panics_takes_nothing_with_it() {
     let (panicking, panicked) = unbounded();
-    let source: Source = Arc::new(move |_, _, _| {
+    let source = of_containers(move |_, _, _| {
         panicking.send(()).unwrap();
         panic!("as ordered")
     });
@@ -383,8 +389,8 @@ fn a_hub_that_panics_leaves_no_stream_to_its_successor() {
     let on_exit = move |exit| exits.send(exit).unwrap_or_default();
     let source = endless(vec!["2026-08-04T09:05:00Z x".to_owned()]);
     let handle = spawn("serial", source, publish, inbox, |event| event, on_exit).unwrap();
-    handle.send(Command::Follow { container: "orphan".to_owned() });
-    handle.send(Command::Say { container: "orphan".to_owned(), text: "x".to_owned() });
+    handle.send(LogCommand::Follow { container: "orphan".to_owned(), project: None });
+    handle.send(LogCommand::Say { container: "orphan".to_owned(), text: "x".to_owned() });
     assert_eq!(exit.recv_timeout(LIMIT).expect("it ends"), Exit::Panicked("a faulty sink".to_owned()));
     no_thread_is_called("log-orphan");
 }
@@ -472,7 +478,7 @@ fn the_engines_streams_are_framed_or_raw_as_the_container_says() {
         ],
     );
     let (source, cancel) = (engine.source(), Cancel::new());
-    let mut next = source("app", Start::Tail(100), &cancel).unwrap_or_else(|error| panic!("{error}"));
+    let mut next = (source.open)("app", Start::Tail(100), &cancel).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(engine.asked(), "GET /v1.41/containers/app/json HTTP/1.1");
     let asked = engine.asked();
     for part in ["GET /v1.41/containers/app/logs?", "follow=1", "stdout=1", "stderr=1", "tail=100", "timestamps=1"] {
@@ -484,7 +490,7 @@ fn the_engines_streams_are_framed_or_raw_as_the_container_says() {
     drop(next);
 
     let since = Wall { seconds: 7, nanos: 5 };
-    let mut next = source("app", Start::Since(since), &cancel).unwrap_or_else(|error| panic!("{error}"));
+    let mut next = (source.open)("app", Start::Since(since), &cancel).unwrap_or_else(|error| panic!("{error}"));
     engine.asked();
     let asked = engine.asked();
     assert!(asked.contains("since=7.000000005") && asked.contains("tail=all"), "{asked}");
@@ -494,7 +500,7 @@ fn the_engines_streams_are_framed_or_raw_as_the_container_says() {
     assert_eq!(next(LIMIT), Heard::Line("2026-08-".to_owned()), "the rest is not lost");
     assert!(matches!(next(LIMIT), Heard::Broken(_)));
     drop(next);
-    assert_eq!(source("gone", Start::Tail(1), &Cancel::new()).err(), Some(OpenError::NotFound));
+    assert_eq!((source.open)("gone", Start::Tail(1), &Cancel::new()).err(), Some(OpenError::NotFound));
 }
 
 #[test]
@@ -502,5 +508,5 @@ fn s10_an_absent_engine_is_an_error_like_any_other() {
     let engine = Engine::start("absent", Vec::new());
     let source = engine.source();
     drop(engine);
-    assert!(matches!(source("app", Start::Tail(1), &Cancel::new()).err(), Some(OpenError::Failed(_))));
+    assert!(matches!((source.open)("app", Start::Tail(1), &Cancel::new()).err(), Some(OpenError::Failed(_))));
 }

@@ -28,6 +28,11 @@ impl Space {
     pub fn used(&self) -> u64 {
         self.total.saturating_sub(self.free)
     }
+
+    /// Bytes that may still be written before fewer are available than the emergency limit (storage chapter 6.1).
+    pub fn spare(&self) -> u64 {
+        self.available.saturating_sub((self.total / 20).min(1 << 30))
+    }
 }
 
 /// Asks for the file system of `path`; neither waits for Docker nor writes.
@@ -60,6 +65,16 @@ mod tests {
         assert_eq!(root.used() + root.free, root.total);
         assert_eq!(space(Path::new("/.")).unwrap().device, root.device);
         assert_ne!(space(Path::new("/proc")).unwrap().device, root.device);
+    }
+
+    #[test]
+    fn what_is_spare_ends_at_the_emergency_limit() {
+        let any = space(Path::new("/")).unwrap();
+        let of = |total: u64, available: u64| Space { total, available, ..any }.spare();
+        assert_eq!(of(100 << 30, 3 << 30), 2 << 30);
+        assert_eq!(of(100 << 30, 1 << 30), 0);
+        assert_eq!(of(100 << 30, 5), 0);
+        assert_eq!(of(2000, 1000), 900);
     }
 
     #[test]

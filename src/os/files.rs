@@ -110,11 +110,13 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Always the same name for one target, so that a crash leaves at most one; it begins with a dot and repeats nothing
-/// of the target's name, since other programs look for names that contain certain words.
+/// Always the same name for one target and thread, so that a crash leaves no more than there are threads, and two that
+/// write one file at a time do not meet; it begins with a dot and repeats nothing of the target's name, since other
+/// programs look for names that contain certain words.
 fn temporary(path: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     path.file_name().unwrap_or(OsStr::new("")).hash(&mut hasher);
+    std::thread::current().name().hash(&mut hasher);
     directory(path).join(format!(".new-{:016x}", hasher.finish()))
 }
 
@@ -189,12 +191,41 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Creates a file with exactly `mode` to write to it.
+///
+/// # Errors
+/// The system's, also when there is something of that name, be it a link to nowhere.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // The umask may have taken rights away. A file system without modes refuses, which changes nothing.
+    drop(file.set_permissions(Permissions::from_mode(mode)));
+    Ok(file)
+}
+
+/// Opens a file that is there to append to it.
+///
+/// # Errors
+/// The system's, also for a link.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
 /// Opens a file to append to it, creates it with `mode` less the umask. A named pipe that nobody reads is not waited for.
 ///
 /// # Errors
 /// The system's.
 pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(mode).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// Opens a regular file to read. A symbolic link in its place is not followed, and a named pipe is not waited for.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::InvalidInput`] for a directory, a pipe or a device.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let is_file = file.metadata()?.is_file();
+    if is_file { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
 }
 
 /// Gives `file` the permission bits and the owner that `of` tells of.
@@ -230,6 +261,31 @@ mod tests {
         assert!(write_atomic(&dir.join("file"), b"new", 0o600).is_err(), "a directory is not replaced");
         assert_eq!(dir.names(), ["file"]);
         assert!(write_atomic(&dir.join("none/file"), b"new", 0o600).is_err());
+    }
+
+    #[test]
+    fn two_threads_that_write_one_file_at_a_time_do_not_meet() {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let writers: Vec<_> = ["one", "two"]
+            .into_iter()
+            .map(|name| {
+                let path = path.clone();
+                let (ended, end) = crossbeam_channel::bounded(1);
+                let body = move || {
+                    let written: Vec<_> = (0..300)
+                        .map(|_| write_atomic(&path, name.as_bytes(), 0o600).map_err(|e| e.to_string()))
+                        .collect();
+                    ended.send(written).unwrap();
+                };
+                crate::thread::spawn(name, |_| {}, body).unwrap();
+                end
+            })
+            .collect();
+        for end in writers {
+            assert!(end.recv().unwrap().iter().all(Result::is_ok));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]

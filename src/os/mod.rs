@@ -19,3 +19,4 @@ pub(crate) mod scratch;
 pub mod socket;
 pub mod statistics;
 pub mod time;
+pub mod tree;

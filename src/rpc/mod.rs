@@ -11,11 +11,15 @@ use crate::domain::names;
 use crate::domain::request::Request;
 use serde_json::{Map, Value, json};
 
+pub mod write_data;
+
 /// What a caller must be allowed to do on the device (3.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
     /// Look.
     Read,
+    /// Bring sources, open terminals.
+    Develop,
     /// Change what all apps share.
     Maintain,
 }
@@ -25,6 +29,7 @@ impl Privilege {
     pub fn text(self) -> &'static str {
         match self {
             Privilege::Read => "READ",
+            Privilege::Develop => "DEVELOP",
             Privilege::Maintain => "MAINTAIN",
         }
     }
@@ -59,6 +64,8 @@ pub enum Handler {
     Statistics,
     /// In the log hub, then on a worker.
     History,
+    /// On a worker, one message of an archive after the other.
+    Transfer,
 }
 
 /// One row.
@@ -83,6 +90,7 @@ macro_rules! procedures {
 }
 
 const READ: Option<Privilege> = Some(Privilege::Read);
+const DEVELOP: Option<Privilege> = Some(Privilege::Develop);
 const MAINTAIN: Option<Privilege> = Some(Privilege::Maintain);
 
 procedures! {
@@ -100,6 +108,7 @@ procedures! {
     "system_reboot"           MAINTAIN,                  Handler::State(system_reboot),         "start the device anew";
     "system_restart_agent"    MAINTAIN,                  Handler::State(system_restart_agent),  "start the agent anew, if something does that";
     "system_shutdown"         MAINTAIN,                  Handler::State(system_shutdown),       "switch the device off";
+    "write_data"              DEVELOP,                   Handler::Transfer,                     "an archive of sources, piece by piece";
 }
 
 /// The row of a name.

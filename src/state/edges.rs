@@ -258,10 +258,20 @@ pub fn device(context: &Context, flock: &Flock) -> Device {
         appliance_domain: flock.appliance_domain.clone(),
         arch: crate::release::ARCH.to_owned(),
         version: crate::release::VERSION.to_owned(),
+        archive_extension: context.options.compressed_build_extension.clone(),
         means: means(),
+        probation: probation(),
         base_url: None,
         credential_key: None,
     }
+}
+
+/// Seconds that replace the usual probation: for devices whose apps take longer to fail, and for tests that wait for less.
+const PROBATION_VARIABLE: &str = "REAGENT_PROBATION";
+
+fn probation() -> Duration {
+    let seconds = std::env::var(PROBATION_VARIABLE).ok().and_then(|text| text.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(30).min(3600))
 }
 
 /// What can be done with the machine, as it is now: at the start the parent is still who has started the agent.

@@ -45,6 +45,7 @@ pub fn of_wamp(event: wamp::Event) -> Option<Event> {
         wamp::Event::AttemptFailed { .. } | wamp::Event::Published { .. } => return None,
         wamp::Event::GaveUp(_) => return None,
         wamp::Event::Joined { generation, session } => Event::Joined { generation, session },
+        wamp::Event::Testament { generation } => Event::Testament { generation },
         wamp::Event::Opened { generation, failed } => Event::Opened { generation, failed },
         wamp::Event::Left { generation, reason } => Event::Left { generation, reason },
         wamp::Event::Answer { id, result } => {

@@ -2,8 +2,8 @@
 
 use super::edges::Edges;
 use super::main_loop::Ended;
-use crate::domain::message::{Effect, Level, LogCommand};
-use crate::{logs, wamp};
+use crate::domain::message::{Effect, Level};
+use crate::wamp;
 use serde_json::json;
 
 /// What is left for the main loop, because it concerns what that owns.
@@ -49,7 +49,7 @@ pub fn perform(edges: &Edges, effect: Effect) -> Option<Own> {
         }
         Effect::Logs(command) => {
             if let Some(logs) = &edges.logs {
-                logs.send(of_log_command(command));
+                logs.send(command);
             }
         }
         Effect::Note { level, text } => log::log!(of_level(level), "{text}"),
@@ -72,23 +72,5 @@ fn of_level(level: Level) -> log::Level {
         Level::Info => log::Level::Info,
         Level::Warn => log::Level::Warn,
         Level::Error => log::Level::Error,
-    }
-}
-
-fn of_log_command(command: LogCommand) -> logs::Command {
-    match command {
-        LogCommand::Follow { container } => logs::Command::Follow { container },
-        LogCommand::Unfollow { container } => logs::Command::Unfollow { container },
-        LogCommand::Forget { container } => logs::Command::Forget { container },
-        LogCommand::Say { container, text } => logs::Command::Say { container, text },
-        LogCommand::ClearRemote { container } => logs::Command::ClearRemote { container },
-        LogCommand::ClearHistory { container } => logs::Command::ClearHistory { container },
-        LogCommand::Restore { container, lines } => logs::Command::Restore { container, lines },
-        LogCommand::Session { up } => logs::Command::Session { up },
-        LogCommand::MetaRefused => logs::Command::MetaRefused,
-        LogCommand::SubscriptionCreated { args } => logs::Command::SubscriptionCreated { args },
-        LogCommand::SubscriptionDeleted { args } => logs::Command::SubscriptionDeleted { args },
-        LogCommand::Matched { container, answer } => logs::Command::Matched { container, answer },
-        LogCommand::History { container, token } => logs::Command::History { container, token },
     }
 }

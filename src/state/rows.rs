@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 /// The entry of `Meta` that says when a list of the backend was taken first.
 const SYNCED: &str = "synced_at";
 
+/// Begin of the entries of `Meta` that name the version of an app that did not prove itself; its key and stage follow.
+const REFUSED: &str = "refused/";
+
 /// A record as a write; `None` for what is not a write of a turn.
 pub fn write(record: Record, now: Wall) -> Option<Write> {
     Some(match record {
@@ -28,6 +31,9 @@ pub fn write(record: Record, now: Wall) -> Option<Write> {
             requested_state: stored(requested).to_owned(),
             at,
         },
+        Record::Refused { app, version } => {
+            Write::Meta { key: format!("{REFUSED}{}/{}", app.key, app.stage.text()), value: version }
+        }
         Record::Delete { app } => Write::DeleteApp { app_key: app.key, stage: app.stage.text().to_owned() },
         Record::OutboxPut { id, app, payload, at } => {
             Write::OutboxPut { id, app_key: app.key, stage: app.stage.text().to_owned(), payload, at }
@@ -75,6 +81,8 @@ fn row_of(request: Request, current: AppState) -> RequestedRow {
 pub fn recorded(loaded: Loaded) -> (Recorded, Vec<String>) {
     let mut odd = loaded.skipped;
     let mut recorded = Recorded { synced: loaded.meta.contains_key(SYNCED), ..Recorded::default() };
+    recorded.refused =
+        loaded.meta.iter().filter_map(|(key, version)| Some((refused_key(key)?, version.clone()))).collect();
     for row in loaded.states {
         match app_of(row) {
             Ok(app) => recorded.apps.push(app),
@@ -94,6 +102,11 @@ pub fn recorded(loaded: Loaded) -> (Recorded, Vec<String>) {
         }
     }
     (recorded, odd)
+}
+
+fn refused_key(text: &str) -> Option<AppKey> {
+    let (key, stage) = text.strip_prefix(REFUSED)?.split_once('/')?;
+    Some(AppKey { key: key.parse().ok()?, stage: stage.parse().ok()? })
 }
 
 fn app_of(row: AppStateRow) -> Result<RecordedApp, String> {

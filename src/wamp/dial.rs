@@ -148,6 +148,9 @@ impl Dialer {
 }
 
 #[cfg(test)]
+mod fleet;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -203,12 +203,18 @@ pub enum Event {
     /// Decision 9: the router will not have this device, which it has never had. The thread ends after this.
     GaveUp(Refusal),
     /// A session is up: presence claimed (or refused for another reason than an existing holder, and then tried again),
-    /// testament added, entries of [`Phase::Join`] on their way.
+    /// testament and entries of [`Phase::Join`] on their way.
     Joined {
         /// Names this session in commands and events.
         generation: u64,
         /// The router's id of the session.
         session: u64,
+    },
+    /// The router holds the testament, or has refused it and the session goes on without. On the first session of a process
+    /// a refusal ends the session instead.
+    Testament {
+        /// The session.
+        generation: u64,
     },
     /// Every entry of [`Phase::Open`] was answered.
     Opened {

@@ -421,9 +421,9 @@ impl<T> Runner<T> {
                                 self.settings.url, self.settings.authid
                             );
                             self.dialer.joined(clock::mono());
-                            self.joined_before = true;
                             self.bulk.set_open(true);
                         }
+                        self.joined_before |= matches!(event, Event::Testament { .. });
                         self.emit(event, bytes);
                     }
                     Output::End(end) => {

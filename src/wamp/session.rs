@@ -1,12 +1,15 @@
 //! One WAMP session from HELLO to its end (spec 1.3 to 1.10), sans IO: messages, commands and time in, [`Output`]s out.
 //!
 //! ```text
-//!             CHALLENGE           WELCOME        REGISTERED     RESULT
-//!   Hello ---------------> Auth ----------> Claim --------> Testament ----> Joined
-//!     |  \___________________________________^                               |  \
-//!     |              WELCOME without a challenge            Redial, Stop     |   `- closed(): pings unanswered,
-//!     `--- ABORT, no reply in time: End <--- Leaving <--- GOODBYE -----------'      socket lost
+//!             CHALLENGE           WELCOME          REGISTERED: the testament is sent
+//!   Hello ---------------> Auth ----------> Claim ----------------> Joined
+//!     |  \___________________________________^                       |  \
+//!     |              WELCOME without a challenge    Redial, Stop     |   `- closed(): pings unanswered,
+//!     `--- ABORT, no reply in time: End <- Leaving <- GOODBYE -------'      socket lost
 //! ```
+//!
+//! The claim is settled before anything else is said: a session that is refused leaves no trace with the router. From then
+//! on nobody waits: users may call while the testament is on its way, and hear of it by [`Event::Testament`].
 //!
 //! It owns the request ids, what is waited for (each with its deadline), the registrations, subscriptions and running
 //! invocations of the session, and the pings. It never survives its connection: nothing can leak into the next one.
@@ -79,7 +82,6 @@ enum Stage {
     Hello { until: Duration },
     Auth { until: Duration },
     Claim,
-    Testament,
     Joined,
     Leaving { until: Duration, end: End },
     Ended,
@@ -120,7 +122,8 @@ enum What {
 pub struct Session {
     generation: u64,
     settings: Settings,
-    /// Whether an earlier session of this process was joined: then a failing testament is no reason to start over.
+    /// Whether an earlier session of this process was joined and had its testament: then a failing one is no reason to start
+    /// over.
     joined_before: bool,
     stage: Stage,
     joined: bool,
@@ -353,9 +356,18 @@ impl Session {
         self.claim(now);
     }
 
+    /// The claim is settled.
+    fn join(&mut self, now: Duration) {
+        self.stage = Stage::Joined;
+        self.joined = true;
+        let joined = Event::Joined { generation: self.generation, session: self.table.session };
+        self.outputs.push(Output::Emit(joined));
+        self.add_testament(now);
+        self.apply_phase(now, Phase::Join);
+    }
+
     fn add_testament(&mut self, now: Duration) {
-        self.stage = Stage::Testament;
-        let Some(testament) = self.settings.testament.clone() else { return self.join(now) };
+        let Some(testament) = self.settings.testament.clone() else { return self.on_testament(now, None) };
         let mut payload = testament.payload;
         payload.insert("wamp_session_id".to_owned(), self.table.session.into());
         let args = json!([testament.topic, [payload], {}]);
@@ -369,23 +381,12 @@ impl Session {
     fn on_testament(&mut self, now: Duration, failure: Option<String>) {
         match failure {
             Some(failure) if !self.joined_before => {
-                self.leave(now, End::Gone(format!("testament was not taken: {failure}")));
+                return self.leave(now, End::Gone(format!("testament was not taken: {failure}")));
             }
-            failure => {
-                if let Some(failure) = failure {
-                    warn!("testament was not taken, the session goes on without: {failure}");
-                }
-                self.join(now);
-            }
+            Some(failure) => warn!("testament was not taken, the session goes on without: {failure}"),
+            None => {}
         }
-    }
-
-    fn join(&mut self, now: Duration) {
-        self.stage = Stage::Joined;
-        self.joined = true;
-        let joined = Event::Joined { generation: self.generation, session: self.table.session };
-        self.outputs.push(Output::Emit(joined));
-        self.apply_phase(now, Phase::Join);
+        self.emit(Event::Testament { generation: self.generation });
     }
 
     /// GOODBYE, and a bounded wait for the router's own; before WELCOME there is nobody to take leave of.
@@ -393,7 +394,7 @@ impl Session {
         match self.stage {
             Stage::Ended | Stage::Leaving { .. } => {}
             Stage::Hello { .. } | Stage::Auth { .. } => self.end(end),
-            Stage::Claim | Stage::Testament | Stage::Joined => {
+            Stage::Claim | Stage::Joined => {
                 self.send(goodbye("wamp.close.close_realm"));
                 self.stage = Stage::Leaving { until: now + (2 * self.reply_bound()).min(LONGEST_GOODBYE), end };
             }

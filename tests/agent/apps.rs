@@ -99,7 +99,7 @@ fn an_update_replaces_container_and_image_and_tells_the_new_version() {
     let mark = device.cloud.backend.mark();
     device.request(&device.cloud.backend.known(501, "PROD").update_to("2.0.0", 101), "RUNNING");
     settle(&device);
-    assert_eq!(device.reports_since(mark, 501), ["UPDATING", "PRESENT", "STARTING", "RUNNING"]);
+    assert_eq!(device.reports_since(mark, 501), ["UPDATING", "PRESENT", "RUNNING"]);
     let confirmed = device.cloud.backend.wait_for_state(LIMIT, mark, 501, "PRESENT");
     assert_eq!(
         (&confirmed.argument()["updateStatus"], &confirmed.argument()["release_key"]),
@@ -141,7 +141,9 @@ fn s12_an_app_that_exits_at_once_is_failed_and_started_again_by_the_crash_loop()
     let device = Device::online();
     let app = app(501, "demo");
     let image = Device::image(&app, "1.0.0");
-    device.engine.behave(&image, Behaviour { exits: Some(3), log: vec!["no config".to_owned()], start_error: None });
+    device
+        .engine
+        .behave(&image, Behaviour { exits: Some(3), log: vec!["no config".to_owned()], ..Behaviour::default() });
     device.offer(&app);
     let logs = device.cloud.backend.subscribe_logs("prod_501_demo");
     device.request(&app, "FAILED");

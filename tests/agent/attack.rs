@@ -9,6 +9,7 @@ use reagent::domain::names;
 use reagent::rpc::{self, Procedure};
 use serde_json::{Map, Value, json};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// As many as wait for their privilege check at once.
@@ -109,7 +110,7 @@ fn payloads() -> Vec<(Vec<Value>, Map<String, Value>)> {
 /// lines, which is an answer.
 fn is_valid(row: &Procedure, args: &[Value]) -> bool {
     match row.name {
-        "request_app_state" => false,
+        "request_app_state" | "write_data" => false,
         "get_app_log_history" => args.first().and_then(|map| map["containerName"].as_str()).is_some_and(is_container),
         "prune_images" => args.first().is_none_or(|map| map.is_null() || (map.is_object() && map["all"].is_null())),
         name => !name.starts_with("system_"),
@@ -169,9 +170,98 @@ fn p2_a_payload_as_large_as_the_router_lets_through_is_answered_and_forgotten() 
         let told = refusal(target.start(&user, "request_app_state", vec![], kwargs).wait(LIMIT));
         assert!(told.len() < 4096, "round {round}: {} bytes", told.len());
         assert!(target.start(&user, "get_images", vec![most.clone()], Map::new()).wait(LIMIT).is_ok(), "round {round}");
+        for at in 0..5 {
+            let mut args = vec![json!("00"), json!("demo.tgz"), json!("dev_501_demo"), json!(1), json!("id")];
+            args[at] = most.clone();
+            let told = refusal(target.start(&user, "write_data", args, Map::new()).wait(LIMIT));
+            assert!(told.len() < 4096, "round {round}: {} bytes", told.len());
+        }
     }
     target.is_as_before();
     assert!(target.memory() < 160, "{} MiB", target.memory());
+}
+
+#[test]
+fn p2_no_upload_leaves_the_build_folder() {
+    let target = Target::new();
+    let user = target.device.cloud.user("42").unwrap();
+    let apps = target.device.agent.apps_dir();
+    let folder = apps.parent().unwrap().to_owned();
+    fs::write(apps.join("build/kept.tgz"), "kept").unwrap();
+    fs::write(apps.join("marked"), "as it was").unwrap();
+    let outside = apps.join("marked");
+    let before = [files(&apps), files(&target.device.agent.agent_dir().join("downloads")), names_in(&folder)];
+    let long = "x".repeat(200);
+    let names = [
+        "",
+        ".",
+        "..",
+        "../marked",
+        "../../device.flock",
+        "build/../../marked",
+        "a/b",
+        "/",
+        "/tmp/x",
+        ".hidden",
+        "a\\b",
+        "a\0b",
+        "kept.tgz\0.part-1",
+        "kept.tgz.part-1",
+        &long,
+        outside.to_str().unwrap(),
+    ];
+    let containers = [
+        "",
+        "x",
+        "dev_501",
+        "dev_x_demo",
+        "prod_501_demo",
+        "dev_501_../../x",
+        "dev_501_a/b",
+        "/dev_501_demo",
+        "dev_501_a#b",
+        "dev_501_a b",
+    ];
+    let good = ("demo.tgz", "dev_501_demo");
+    let tries = names.iter().map(|name| (*name, good.1)).chain(containers.iter().map(|name| (good.0, *name)));
+    for (file, container) in tries {
+        for word in ["BEGIN", "00", "END"] {
+            let args = vec![json!(word), json!(file), json!(container), json!(1), json!("id")];
+            let told = refusal(target.start(&user, "write_data", args, Map::new()).wait(LIMIT));
+            assert!(told.starts_with("failed to parse"), "{file:?} {container:?} {word}: {told}");
+        }
+    }
+    // A good transfer in between is not disturbed by what is refused.
+    for word in ["BEGIN", "00", "END"] {
+        let args = |file: &str| vec![json!(word), json!(file), json!(good.1), json!(1), json!("id")];
+        refusal(target.start(&user, "write_data", args("../marked"), Map::new()).wait(LIMIT));
+        assert!(target.start(&user, "write_data", args(good.0), Map::new()).wait(LIMIT).is_ok(), "{word}");
+    }
+    assert_eq!(fs::read(apps.join("build/demo.tgz")).unwrap(), [0]);
+    fs::remove_file(apps.join("build/demo.tgz")).unwrap();
+    let after = [files(&apps), files(&target.device.agent.agent_dir().join("downloads")), names_in(&folder)];
+    assert_eq!(after, before);
+    target.is_as_before();
+}
+
+/// All files below a folder with their contents, but for those of the app that runs.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in names_in(folder).into_iter().filter(|name| name != "prod") {
+        let path = folder.join(&name);
+        found.push(match fs::read(&path) {
+            Ok(bytes) => format!("{name}: {}", bytes.escape_ascii()),
+            Err(_) => format!("{name}: {:?}", files(&path)),
+        });
+    }
+    found
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod procedures;
 mod secrets;
 mod session;
 mod sync;
+mod uploads;
 
 use crate::cloud::Cloud;
 use crate::cloud::backend::Call;

@@ -2,6 +2,7 @@
 //! the field (`golden/wamp/connect.jsonl`: what the agent sent, without the parts that this agent leaves out).
 
 use super::{Device, LIMIT, sent_until};
+use crate::cloud::backend::{Answer, Call};
 use crate::util::wait_until;
 use reagent::rpc;
 use serde_json::{Value, json};
@@ -102,6 +103,36 @@ fn everything_is_registered_with_the_recorded_options_between_configuring_and_th
 }
 
 #[test]
+fn c6_c8_calls_are_made_together_and_none_is_written_before_the_metadata() {
+    const QUESTIONS: [&str; 2] = ["read_device_metadata", "get_app_cred_key"];
+    const WRITTEN: [&str; 2] = ["update_device_status", "update_device_architecture"];
+    let mut device = Device::prepare();
+    let backend = &device.cloud.backend;
+    QUESTIONS.iter().chain(&WRITTEN).for_each(|procedure| backend.answer(procedure, Answer::Silence));
+    // All of these are there while none is answered; what follows them is not.
+    let together = |these: &[&str], then: &str| {
+        let all = |calls: &[Call]| these.iter().all(|name| calls.iter().any(|call| call.is(name))).then_some(());
+        backend.wait_for(LIMIT, &format!("{these:?}"), all);
+        assert!(!backend.calls().iter().any(|call| call.is(then)), "{then} comes after {these:?}");
+    };
+    let release = |these: &[&str]| {
+        these.iter().for_each(|name| backend.answer(name, Answer::Usual));
+        these.iter().for_each(|name| assert_eq!(backend.release(name), 1, "{name} is waited for"));
+    };
+    device.agent.restart();
+    together(&QUESTIONS, "update_device_status");
+    release(&QUESTIONS);
+    together(&WRITTEN, "get_requested_app_states");
+    let (router, authid) = (&device.cloud.router, device.authid());
+    wait_until(LIMIT, "all is declared", || {
+        let all = (router.registrations(&authid).len(), router.subscriptions(&authid).len());
+        (all == (rpc::PROCEDURES.len() + 1, 2)).then_some(())
+    });
+    release(&WRITTEN);
+    backend.wait_for_status(LIMIT, 0, "CONNECTED");
+}
+
+#[test]
 fn the_hello_announces_only_what_was_recorded_and_what_callers_depend_on() {
     let (_device, sent) = connect();
     let (own, golden) = (&sent[0], &recorded()[0]);
@@ -136,7 +167,6 @@ fn c6_a_killed_agent_leaves_its_testament() {
 
 #[test]
 fn calls_that_fail_or_answer_nonsense_do_not_stop_the_connect_sequence() {
-    use crate::cloud::backend::Answer;
     let odd = [vec![], vec![Value::Null], vec![json!(7)], vec![json!({"swarm_key": "x"})]];
     for answer in
         odd.into_iter().map(Answer::Args).chain([Answer::Error("wamp.error.runtime_error".to_owned(), vec![])])

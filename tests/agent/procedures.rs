@@ -61,8 +61,8 @@ fn p2_every_procedure_answers_odd_arguments_and_the_process_lives() {
         for (args, named) in absent {
             let answer = device.cloud.backend.call_agent(row.name, args.clone(), kwargs(named));
             // The machine of a test can neither be rebooted nor switched off, and nobody starts its agent again.
-            let refused =
-                matches!(row.name, "get_app_log_history" | "request_app_state") || row.name.starts_with("system_");
+            let refused = matches!(row.name, "get_app_log_history" | "request_app_state" | "write_data")
+                || row.name.starts_with("system_");
             assert_eq!(answer.is_err(), refused, "{} {args:?}: {answer:?}", row.name);
         }
     }
@@ -119,8 +119,7 @@ fn d6_a_request_names_the_first_key_that_is_wrong() {
 fn a_denied_caller_is_told_so_and_nothing_is_asked_of_the_engine() {
     let device = Device::online();
     let user = device.cloud.user("42").unwrap();
-    device.cloud.backend.deny("READ");
-    device.cloud.backend.deny("MAINTAIN");
+    ["READ", "DEVELOP", "MAINTAIN"].iter().for_each(|privilege| device.cloud.backend.deny(privilege));
     let before = device.asked();
     let argument = json!({"containerName": "prod_501_demo", "all": true});
     for row in rpc::PROCEDURES {
@@ -161,6 +160,7 @@ fn the_documented_privileges_are_asked_for() {
         assert_eq!(needs(name), Some(Privilege::Read), "{name}");
     }
     assert_eq!(needs("prune_images"), Some(Privilege::Maintain));
+    assert_eq!(needs("write_data"), Some(Privilege::Develop));
     assert_eq!((needs("request_app_state"), needs("device_handshake")), (None, None));
 }
 

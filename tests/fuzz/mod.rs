@@ -2,6 +2,7 @@
 //!
 //! `FUZZ_CASES=100000` runs so many cases of each test instead, `FUZZ_SEED=<n>` the one case that a failure has named.
 
+mod archives;
 mod domain;
 mod generator;
 mod http;

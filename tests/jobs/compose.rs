@@ -278,7 +278,7 @@ fn a_command_is_shown_on_the_apps_log_and_its_failure_has_the_end_of_it() {
     let Outcome::Failed(text) = &outcome else { panic!("{outcome:?}") };
     assert!(text.starts_with("docker compose pull failed: exit status 18: "), "{text}");
     assert!(text.contains("web Pulling") && text.contains("web Error manifest unknown"), "{text}");
-    let log = bench.jobs.history(LOG);
+    let log = bench.jobs.log_of(LOG);
     assert!(log.iter().any(|line| line == " web Pulling"), "{log:?}");
 }
 

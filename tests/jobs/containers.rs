@@ -1,11 +1,9 @@
 //! Stopping, removing, listing, pulling.
 
 use super::*;
-use crate::util::docker_daemon::{Fault, Pull};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE;
+use crate::util::docker_daemon::{Behaviour, Fault, Pull};
 use reagent::docker::{ContainerSpec, Docker};
-use reagent::domain::job::Container;
+use reagent::domain::job::{Container, Health};
 use reagent::domain::ports::Published;
 use reagent::secret::Secret;
 
@@ -106,6 +104,28 @@ fn a_listing_inspects_only_the_agents_own_containers_that_changed() {
 }
 
 #[test]
+fn a_look_tells_what_a_healthcheck_says() {
+    let daemon = DockerDaemon::start();
+    daemon.add_image(IMAGE);
+    let jobs = Jobs::with(&daemon);
+    let health = || match jobs.perform(JobSpec::Look { container: NAME.to_owned() }) {
+        Outcome::Looked(Some(seen)) => seen.health,
+        other => panic!("not seen but {other:?}"),
+    };
+    assert_eq!(jobs.perform(start(40_001)), Outcome::Done);
+    assert_eq!(health(), None, "it has no HEALTHCHECK");
+    daemon.behave(IMAGE, Behaviour { health: Some("starting".to_owned()), ..Behaviour::default() });
+    assert_eq!(jobs.perform(start(40_001)), Outcome::Done);
+    assert_eq!(health(), Some(Health::Starting));
+    for (status, expected) in
+        [("healthy", Some(Health::Healthy)), ("unhealthy", Some(Health::Unhealthy)), ("none", None)]
+    {
+        daemon.set_health(NAME, status);
+        assert_eq!(health(), expected);
+    }
+}
+
+#[test]
 fn one_container_that_cannot_be_inspected_does_not_hide_the_others() {
     let daemon = DockerDaemon::start();
     daemon.add_image(IMAGE);
@@ -131,9 +151,9 @@ fn a_pull_is_accepted_logged_and_done() {
     assert_eq!(jobs.next(), Event::Accepted(1));
     assert_eq!(jobs.wait_for_end(1), Outcome::Done);
     assert_eq!(daemon.images(), [IMAGE]);
-    let auth = &daemon.wait_for_request("POST /images/create", 1).headers["x-registry-auth"];
-    assert_eq!(URL_SAFE.decode(auth).expect("base64"), br#"{"username":"token","password":"hush"}"#);
-    let lines = jobs.history(NAME);
+    let login = login_in(&daemon.wait_for_request("POST /images/create", 1), "x-registry-auth");
+    assert_eq!(login, r#"{"username":"token","password":"hush"}"#);
+    let lines = jobs.log_of(NAME);
     assert!(lines.iter().any(|line| line.contains("Downloaded newer image")), "{lines:?}");
 }
 
@@ -156,10 +176,7 @@ fn c7_a_stalled_pull_is_cancelled_within_a_second_and_the_engine_stops_it() {
     let jobs = Jobs::with(&daemon);
     jobs.handle.start(1, pull());
     assert_eq!(jobs.next(), Event::Accepted(1));
-    jobs.handle.cancel(1);
-    let end = jobs.events.recv_timeout(Duration::from_secs(1));
-    assert_eq!(end, Ok(Event::Ended { job: 1, outcome: Outcome::Cancelled }));
-    crate::util::wait_until(LIMIT, "no connection is left", || (daemon.connections() == 0).then_some(()));
+    jobs.cancel_at_once(1, &daemon);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn the_last_lines_of_a_container_follow_what_is_stored_and_no_engine_is_no_error
     let jobs = Jobs::with(&daemon);
     assert_eq!(jobs.perform(start(40_001)), Outcome::Done);
     (0..60).for_each(|n| daemon.write_log(NAME, 1, &format!("line {n}")));
-    let tail = || Query::Tail { container: NAME.to_owned(), history: vec!["of the agent".to_owned()] };
+    let tail = || Query::Tail { container: NAME.to_owned(), project: None, history: vec!["of the agent".to_owned()] };
     let lines = answer(&jobs, tail()).remove(0);
     let lines = lines.as_array().expect("a list");
     assert_eq!((lines.len(), &lines[0], &lines[1]), (51, &json!("of the agent"), &json!("line 10")));

@@ -52,8 +52,7 @@ fn outage(case: &'static str, site: &mut Site, begin: fn(&mut Site), end: fn(&mu
     let connected = site.wait_for_other(old, mark).at;
     let row = measured(case, site, (began, noticed, back, connected));
     assert!(row.detected.is_some_and(|took| took <= DETECTION), "{case}: noticed after {:?}", row.detected);
-    let limit = if site.relay.is_some() { S(30) } else { RESTORATION };
-    assert!(row.dialled.is_some_and(|took| took <= limit), "{case}: back {:?} after the dial", row.dialled);
+    assert!(row.dialled.is_some_and(|took| took <= RESTORATION), "{case}: back {:?} after the dial", row.dialled);
     site.assert_whole();
     (row, old)
 }
@@ -243,6 +242,8 @@ fn calls(site: &Site, count: usize) -> Vec<Duration> {
     took
 }
 
+/// Seven and a half round trips are 3.8 s, and each lost packet costs TCP 0.2 s more. A packet that is lost three times in a
+/// row costs 1.4 s: one join in some hundreds takes longer than the limit for that.
 fn long_way(site: &mut Site) -> Vec<Row> {
     const CASE: &str = "500 ms round trip, 5 % loss: kept";
     site.settle();
@@ -260,10 +261,13 @@ fn long_way(site: &mut Site) -> Vec<Row> {
         site.link.clear();
         site.link.lose_one_in(20);
     };
-    let mut rows = vec![kept];
-    rows.extend(of_the_path("the same: RST, then joined over it", site, begin, end));
+    let mut joins = Vec::new();
+    for _ in 0..3 {
+        site.link.clear();
+        joins.extend(of_the_path("the same: RST, then joined over it, the slowest of three", site, begin, end));
+    }
     site.link.clear();
-    rows
+    [kept].into_iter().chain(joins.into_iter().max_by_key(|row| row.dialled)).collect()
 }
 
 /// Lines of 100 bytes per second: a hundred times what 64 kbit/s carry.

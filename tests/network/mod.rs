@@ -3,7 +3,7 @@
 //! The short forms run with all tests; `make faults` and `make fleet` run the long ones, which print more. Namespaces and
 //! packet filters need root.
 
-mod clock;
+pub(crate) mod clock;
 mod faults;
 mod fleet;
 mod lanes;

@@ -35,7 +35,7 @@ pub struct Site {
     pub backend: Backend,
     pub engine: Arc<DockerDaemon>,
     pub router: Router,
-    pub relay: Option<Relay>,
+    _relay: Option<Relay>,
     pub link: Link,
     pub clock: Clock,
     usage: Usage,
@@ -70,7 +70,7 @@ impl Site {
         let agent = Agent::prepare(Options { flock, env, launcher: link.launcher(), ..Options::default() });
         let log = Tail::new(&agent.folder.join("reagent.log"));
         let usage = Usage::default();
-        let mut site = Site { agent, log, backend, engine, router, relay, link, clock, usage, requests: 0 };
+        let mut site = Site { agent, log, backend, engine, router, _relay: relay, link, clock, usage, requests: 0 };
         site.agent.restart();
         site.backend.wait_for_status(LIMIT, 0, "CONNECTED");
         let app = app();

@@ -157,7 +157,7 @@ fn a_life(dialect: Dialect) {
     assert_eq!(bench.jobs.perform(with(&app, vec![login("fake-device-secret")], pull("web"))), Outcome::Done);
     assert_eq!(missing(), Outcome::Missing(Vec::new()));
 
-    assert_eq!(bench.perform(&app, up()), Outcome::Done, "{:?}", bench.jobs.history(LOG));
+    assert_eq!(bench.perform(&app, up()), Outcome::Done, "{:?}", bench.jobs.log_of(LOG));
     let look = || bench.jobs.perform(JobSpec::LookProject { project: PROJECT.to_owned() });
     assert!(matches!(look(), Outcome::Looked(Some(seen)) if seen.status == "running"), "init has done its work");
     let web = bench.container("web");
@@ -237,8 +237,9 @@ fn what_does_not_start_says_why_and_leaves_no_container() {
         fine["depends_on"] = json!(["broken"]);
         let app = project(json!({"broken": shell("echo cannot find the sensor; exit 3"), "fine": fine}));
         assert_eq!(bench.perform(&app, up()), Outcome::Failed("service broken ended with exit code 3".to_owned()));
-        let log = bench.jobs.history(LOG);
-        assert!(log.contains(&"broken | cannot find the sensor".to_owned()), "{log:?}");
+        let log = bench.jobs.log_of(LOG);
+        let is_it = |line: &String| line.contains("broken") && line.ends_with("| cannot find the sensor");
+        assert!(log.iter().any(is_it), "{log:?}");
         assert_eq!(bench.left(&["container"]), Vec::<String>::new());
 
         let other = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -268,7 +269,7 @@ fn d3_an_app_under_development_is_built_and_a_deployed_one_is_not() {
         }
         for command in [ComposeCommand::Build, ComposeCommand::PullRest] {
             let outcome = bench.perform(&dev, command.clone());
-            assert_eq!(outcome, Outcome::Done, "{command:?}: {:?}", bench.jobs.history(LOG));
+            assert_eq!(outcome, Outcome::Done, "{command:?}: {:?}", bench.jobs.log_of(LOG));
         }
         assert!(!bench.docker.run(&["images", "-q", "built:1"]).is_empty());
     }

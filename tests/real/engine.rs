@@ -80,6 +80,12 @@ impl Engine {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Gives it `busybox:local`, to build from.
+    #[track_caller]
+    pub fn has_base(&self) {
+        script("images.sh", &["base"], &[("DOCKER_HOST", &self.host())]);
+    }
+
     /// The CLI for it.
     pub fn docker(&self) -> Docker {
         Docker::at(&self.host())

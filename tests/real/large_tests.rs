@@ -37,7 +37,7 @@ fn crossbar_takes_a_large_text_in_fragments_and_the_session_goes_on() {
     let on_exit = move |how| exits.send(how).expect("the test waits for it");
     let handle = spawn(settings, events, |event| event, on_exit).unwrap();
     match event.recv_timeout(SOON).unwrap() {
-        Event::Joined { .. } => {}
+        Event::Joined { .. } => assert_eq!(event.recv_timeout(SOON).unwrap(), Event::Testament { generation: 1 }),
         other => panic!("{other:?}"),
     }
     let large = Value::from("ä€😀x".repeat(600_000)); // 6 MB

@@ -13,21 +13,28 @@ pub mod stage;
 pub mod tap;
 
 #[cfg(test)]
+mod building;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dotenv;
+mod keeping;
 #[cfg(test)]
 mod large_tests;
 #[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod listing;
 #[cfg(test)]
 mod ordinary;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod parts_tests;
+#[cfg(test)]
+mod publishing;
 #[cfg(test)]
 mod replay;
 
@@ -183,6 +190,12 @@ impl Registry {
         env.push(("DOCKER_CONFIG", &folder));
         script("images.sh", &["push", &reference, kind, version], &env);
         reference
+    }
+
+    /// Whether it has `name` (`apps/app`) in a version.
+    pub fn has(&self, name: &str, version: &str) -> bool {
+        let tag = format!("docker/registry/v2/repositories/{name}/_manifests/tags/{version}/current/link");
+        self.storage().join(tag).exists()
     }
 
     /// Where the storage is, for tests that fill or damage it.

@@ -10,13 +10,14 @@ mod form;
 use super::lifecycle::recorded_demo;
 use super::relay::Side;
 use super::stage::{PoolStart, SOON, Stage, progress};
-use crate::cloud::flock::Identity;
+use crate::cloud::flock::{Identity, USER_SECRET};
+use crate::cloud::peer::{Login, Peer};
 use crate::cloud::wanted::WantedApp;
 use crate::util::wait_until;
 use differences::DIFFERENCES;
 use form::Lanes;
 use reagent::clock;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,8 +35,12 @@ struct Replay {
 impl Replay {
     /// Compares what the agent sent after `mark` with a scene.
     fn compare(&mut self, scene: &str, mark: usize) {
+        self.compare_with(scene, mark, &recorded(scene));
+    }
+
+    /// The same for a part of a scene.
+    fn compare_with(&mut self, scene: &str, mark: usize, recorded: &[Value]) {
         let ours = self.quiet(mark);
-        let recorded = recorded(scene);
         let mut expected = form::lanes(recorded.iter());
         let mut of_scene = Vec::new();
         for (index, difference) in DIFFERENCES.iter().enumerate() {
@@ -73,6 +78,23 @@ impl Replay {
         self.stage.backend.call_agent("request_app_state", vec![], kwargs).expect("the agent takes the request");
         self.stage.backend.wait_for_state(SOON, calls, key, state);
         mark
+    }
+}
+
+impl Replay {
+    /// Makes the calls of a scene up to its request, as the developer who made them; and what the older agent said then.
+    fn upload(&mut self, name: &str) -> (usize, Vec<Value>) {
+        let developer = Login::new(&self.stage.crossbar.url(), "42", USER_SECRET);
+        let developer = Peer::join(&developer).expect("the developer joins Crossbar");
+        let (mark, mut said) = (self.stage.tap.mark(), Vec::new());
+        let uri = self.stage.backend.identity.uri("write_data");
+        for line in scene(name) {
+            said.extend(line.get("agent").cloned());
+            let Some(call) = line.get("router").filter(|message| message[0] == 68) else { continue };
+            let Some(args) = call[4].as_array().filter(|args| !args.is_empty()) else { break };
+            developer.call(&uri, args.clone(), Map::new(), SOON).expect("the agent takes it");
+        }
+        (mark, said)
     }
 }
 
@@ -127,6 +149,9 @@ fn what_the_agent_says_is_what_was_recorded_but_for_the_listed_differences() {
     replay.stage.tap.relay.cut();
     replay.stage.online(calls);
     replay.compare("31-reconnect", mark);
+    let _lines = replay.stage.backend.subscribe_logs("dev_710_devapp");
+    let (mark, upload) = replay.upload("19-dev-upload-build");
+    replay.compare_with("19-dev-upload-build", mark, &upload);
 
     let unused = DIFFERENCES.iter().zip(&replay.used).filter(|(_, used)| !**used);
     let unused = unused.map(|(difference, _)| format!("a listed difference that is none: {}", difference.why));
@@ -155,7 +180,7 @@ fn recorded(name: &str) -> Vec<Value> {
 }
 
 /// The keyword arguments of the invocations in a scene.
-fn requests(name: &str) -> Vec<serde_json::Map<String, Value>> {
+fn requests(name: &str) -> Vec<Map<String, Value>> {
     let of_router = scene(name).into_iter().filter_map(|line| line.get("router").cloned());
     of_router.filter(|message| message[0] == 68).filter_map(|message| message[5].as_object().cloned()).collect()
 }

@@ -156,8 +156,7 @@ impl Stage {
     #[track_caller]
     pub fn push(&self, app: &WantedApp, version: &str, kind: &str) {
         let image = app.image(reagent::release::ARCH);
-        let tag = format!("docker/registry/v2/repositories/apps/{image}/_manifests/tags/{version}/current/link");
-        if !registry().storage().join(&tag).exists() {
+        if !registry().has(&format!("apps/{image}"), version) {
             registry().push(&self.docker, &image, version, kind);
         }
     }

@@ -72,6 +72,7 @@ impl Agent {
             // Its machine has no program and no init, unless a test makes them: no test reboots its host.
             .env("PATH", path("bin"))
             .env("REAGENT_SYSTEM_ROOT", path("root"))
+            .env("REAGENT_PROBATION", "1")
             .env_remove("IRONFLOCK_LAUNCHER")
             .envs(self.options.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

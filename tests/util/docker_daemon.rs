@@ -25,8 +25,8 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-use model::Model;
 pub use model::{Behaviour, Pull};
+use model::{Model, with_tag};
 
 /// How long a test waits for anything of the fake daemon.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -40,6 +40,10 @@ pub enum Fault {
     Slow(Duration),
     /// The connection ends in the middle of the body.
     Truncate,
+    /// The connection ends, and nothing was done.
+    Drop,
+    /// It is done, and the connection ends without an answer.
+    Mute,
     /// A refusal with this status and message.
     Status(u16, String),
 }
@@ -84,6 +88,8 @@ struct Inner {
     model: Model,
     mode: Mode,
     faults: Vec<(String, Fault)>,
+    /// After so many more requests the next one goes wrong like that.
+    cut: Option<(usize, Fault)>,
     requests: Vec<Request>,
     /// Open connections by number.
     connections: BTreeMap<usize, UnixStream>,
@@ -134,6 +140,7 @@ impl DockerDaemon {
             model: Model::default(),
             mode: Mode::Listening,
             faults: Vec::new(),
+            cut: None,
             requests: Vec::new(),
             connections: BTreeMap::new(),
             listening: false,
@@ -178,9 +185,23 @@ impl DockerDaemon {
         self.shared.change(|inner| inner.faults.push((route.to_owned(), fault)));
     }
 
+    /// A power cut: after so many more requests the next one ends like that ([`Fault::Drop`] or [`Fault::Mute`]), and all
+    /// that follow are dropped.
+    pub fn cut_after(&self, requests: usize, end: Fault) {
+        self.shared.change(|inner| inner.cut = Some((requests, end)));
+    }
+
+    /// Whether the moment of [`DockerDaemon::cut_after`] has come.
+    pub fn is_cut(&self) -> bool {
+        self.shared.lock().faults.contains(&("*".to_owned(), Fault::Drop))
+    }
+
     /// All faults end; calls that hang are answered.
     pub fn heal(&self) {
-        self.shared.change(|inner| inner.faults.clear());
+        self.shared.change(|inner| {
+            inner.faults.clear();
+            inner.cut = None;
+        });
     }
 
     /// The daemon goes: the socket vanishes, and all connections end. Containers are as they were.
@@ -249,6 +270,16 @@ impl DockerDaemon {
         self.shared.change(|inner| inner.model.offers.insert(reference.to_owned(), pull));
     }
 
+    /// What a push of `reference` does. Others work if there is such an image.
+    pub fn accept(&self, reference: &str, push: Pull) {
+        self.shared.change(|inner| inner.model.pushes.insert(reference.to_owned(), push));
+    }
+
+    /// What a build with the tag `reference` does. Others work.
+    pub fn make(&self, reference: &str, build: Pull) {
+        self.shared.change(|inner| inner.model.builds.insert(with_tag(reference), build));
+    }
+
     /// How containers of `image` behave when they are started. Others run until they are stopped.
     pub fn behave(&self, image: &str, behaviour: Behaviour) {
         self.shared.change(|inner| inner.model.behaviours.insert(image.to_owned(), behaviour));
@@ -263,6 +294,12 @@ impl DockerDaemon {
     #[track_caller]
     pub fn exit_container(&self, name: &str, code: i64) {
         assert!(self.shared.change(|inner| inner.model.exit(name, code)), "{name} does not run");
+    }
+
+    /// The HEALTHCHECK of container `name` finds this: `starting`, `healthy`, `unhealthy`.
+    #[track_caller]
+    pub fn set_health(&self, name: &str, status: &str) {
+        assert!(self.shared.change(|inner| inner.model.set_health(name, status)), "there is no container {name}");
     }
 
     /// Somebody else makes a container, with this body.
@@ -404,6 +441,13 @@ fn answer(shared: &Shared, mut stream: UnixStream) {
     let Some(request) = read_request(&mut stream) else { return };
     let fault = shared.change(|inner| {
         inner.requests.push(request.clone());
+        match inner.cut.take() {
+            Some((0, end)) => {
+                inner.faults.push(("*".to_owned(), Fault::Drop));
+                return Some(end);
+            }
+            cut => inner.cut = cut.map(|(left, end)| (left - 1, end)),
+        }
         fault_of(inner, &request)
     });
     let client = routes::Client { shared, stream: &stream };
@@ -419,9 +463,13 @@ fn answer(shared: &Shared, mut stream: UnixStream) {
         Some(Fault::Status(status, message)) => {
             return client.send(routes::refusal(status, &message), &request, false);
         }
-        Some(Fault::Truncate) | None => {}
+        Some(Fault::Drop) => return drop(stream.shutdown(Shutdown::Both)),
+        Some(Fault::Truncate | Fault::Mute) | None => {}
     }
     let reply = shared.change(|inner| routes::reply(&mut inner.model, &request));
+    if fault == Some(Fault::Mute) {
+        return drop(stream.shutdown(Shutdown::Both));
+    }
     let half = fault_of(&shared.lock(), &request) == Some(Fault::Truncate);
     client.send(reply, &request, half);
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 pub mod docker_daemon;
+pub mod tar;
 mod temp_dir;
 mod wait;
 

@@ -325,6 +325,11 @@ impl Docker {
         self.call(&how.apply(of_container(Method::Delete, container, ""))).map(drop)
     }
 
+    /// `POST /containers/{id}/rename`. See [`Error::is_name_in_use`].
+    pub fn rename_container(&self, container: &str, name: &str) -> Result<(), Error> {
+        self.call(&of_container(Method::Post, container, "/rename").query("name", name)).map(drop)
+    }
+
     /// `POST /containers/create`: the id of the new container. See [`Error::is_image_not_found`] and
     /// [`Error::is_name_in_use`].
     pub fn create_container(&self, name: &str, spec: &ContainerSpec) -> Result<String, Error> {

@@ -63,23 +63,33 @@ pub struct Image {
 /// Who pulls or pushes. The default is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryAuth {
-    /// The user.
-    pub username: String,
+    /// The user, which may be a token.
+    pub username: Secret,
     /// The password or token.
     pub password: Secret,
 }
 
+/// What the Engine reads of a [`RegistryAuth`].
+#[derive(Serialize)]
+pub(super) struct PlainAuth<'a> {
+    username: &'a str,
+    password: &'a str,
+}
+
 impl RegistryAuth {
-    /// The value of `X-Registry-Auth` (`apps.md` 4.6): URL-safe base64 with padding.
-    pub(super) fn header(&self) -> String {
-        #[derive(Serialize)]
-        struct Plain<'a> {
-            username: &'a str,
-            password: &'a str,
-        }
-        let plain = Plain { username: &self.username, password: self.password.reveal() };
-        URL_SAFE.encode(serde_json::to_vec(&plain).expect("two strings are JSON"))
+    pub(super) fn plain(&self) -> PlainAuth<'_> {
+        PlainAuth { username: self.username.reveal(), password: self.password.reveal() }
     }
+
+    /// The value of `X-Registry-Auth` (`apps.md` 4.6).
+    fn header(&self) -> String {
+        header_value(&self.plain())
+    }
+}
+
+/// JSON as URL-safe base64 with padding.
+pub(super) fn header_value(value: &impl Serialize) -> String {
+    URL_SAFE.encode(serde_json::to_vec(value).expect("strings are JSON"))
 }
 
 fn list_request(filters: &Filters) -> Request {
@@ -158,7 +168,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn new(response: Response, silence: Duration) -> Progress {
+    pub(super) fn new(response: Response, silence: Duration) -> Progress {
         Progress {
             response,
             silence,
@@ -227,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_registry_header_is_url_safe_base64_with_padding_of_lower_case_keys() {
-        let auth = RegistryAuth { username: "7".into(), password: Secret::new("a?>b~~") };
+        let auth = RegistryAuth { username: Secret::new("7"), password: Secret::new("a?>b~~") };
         let header = auth.header();
         let plain = String::from_utf8(URL_SAFE.decode(&header).unwrap()).unwrap();
         assert_eq!(plain, r#"{"username":"7","password":"a?>b~~"}"#);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub mod build;
 pub mod containers;
 pub mod create;
 pub mod images;

@@ -48,6 +48,9 @@ fn s6_only_containers_of_the_agent_without_an_app_are_orphans() {
             container("prod_6_app", true, None),
             container("some-random-thing", true, None),
             container("weird_1_y", true, None),
+            container("kept-6-prod", true, None),
+            container("kept-7-prod", true, None),
+            container("kept-8-prod", false, None),
             container("prod_6_app_compose-nginx-1", true, Some("prod_6_app_compose")),
             container("x-1", false, Some("prod_42_ghost_compose")),
             container("y-1", false, Some("ironflock")),
@@ -56,9 +59,9 @@ fn s6_only_containers_of_the_agent_without_an_app_are_orphans() {
         images: Vec::new(),
         definitions: Vec::new(),
     };
-    let known = BTreeSet::from([("prod_6_app".to_owned(), "prod_6_app_compose".to_owned())]);
+    let known = BTreeSet::from(["prod_6_app", "prod_6_app_compose", "kept-6-prod"].map(str::to_owned));
     let found: Vec<String> = orphans(&observation, &known).into_iter().map(|container| container.name).collect();
-    assert_eq!(found, ["prod_99_ghost", "x-1"]);
+    assert_eq!(found, ["prod_99_ghost", "kept-7-prod", "x-1"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The model engine: containers, images, directories; it performs jobs, fails, loses events, tells what is true.
 
-use crate::domain::job::{Container, ContainerEvent, JobSpec, Observation, Outcome};
+use crate::domain::compose;
+use crate::domain::job::{ComposeCommand, Container, ContainerEvent, JobSpec, Observation, Outcome, Project};
 use crate::domain::ports::{Binding, Published};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,12 +13,16 @@ pub(in crate::domain) struct Engine {
     pub images: BTreeSet<String>,
     /// App names that have a directory.
     pub folders: BTreeSet<String>,
+    /// Archives of sources.
+    pub archives: super::archives::Archives,
     /// Every job that needs it ends as `EngineGone`.
     pub down: bool,
     /// Tags that the registry does not have.
     pub missing: BTreeSet<String>,
     /// Words of [`name`] whose job fails with this text; the count says how often.
     pub fails: BTreeMap<&'static str, (u32, &'static str)>,
+    /// There is no compose.
+    pub without_compose: bool,
     /// The next starts end at once, before their end is heard of.
     pub short_lived: u32,
     /// Ports that something else is bound to.
@@ -39,15 +44,42 @@ pub(in crate::domain) fn name(spec: &JobSpec) -> Option<String> {
         JobSpec::RemoveImage { image } => format!("remove image {image}"),
         JobSpec::HasImage { .. } => "has image".to_owned(),
         JobSpec::DeleteFiles(_) => "delete files".to_owned(),
+        JobSpec::Compose { command, .. } => match command {
+            ComposeCommand::Pull { services } => format!("compose pull {}", services.join(" ")).trim_end().to_owned(),
+            ComposeCommand::Build => "compose build".to_owned(),
+            ComposeCommand::PullRest => "compose pull rest".to_owned(),
+            ComposeCommand::Push => "compose push".to_owned(),
+            ComposeCommand::Up { .. } => "compose up".to_owned(),
+            ComposeCommand::TakeDown => "compose stop".to_owned(),
+            ComposeCommand::Down => "compose down".to_owned(),
+            ComposeCommand::Remove => "compose remove".to_owned(),
+        },
+        JobSpec::RemoveProject { .. } => "remove project".to_owned(),
+        JobSpec::MissingImages { .. } => "missing images".to_owned(),
+        JobSpec::RemoveImageList { images } => format!("remove images {}", images.join(" ")),
+        JobSpec::FindCompose => "find compose".to_owned(),
+        JobSpec::Build(build) => format!("build {}", build.image),
+        JobSpec::Unpack { .. } => "unpack".to_owned(),
+        JobSpec::Tag { target, .. } => format!("tag {target}"),
+        JobSpec::Push { image, .. } => format!("push {image}"),
+        JobSpec::Rehost(rehost) => format!("rehost {} {}", rehost.source, rehost.target),
+        JobSpec::Keep { kept, .. } => format!("keep {kept}"),
+        JobSpec::PutBack { kept, .. } => format!("put back {kept}"),
         JobSpec::Observe { .. } => "observe".to_owned(),
+        JobSpec::Upload(upload) => super::archives::name(upload),
         _ => return None,
     })
 }
 
 impl Engine {
-    /// Whether the registry lets a pull begin.
+    /// Whether a transfer begins.
     pub fn accepts(&self, spec: &JobSpec) -> bool {
-        matches!(spec, JobSpec::Pull { image, .. } if !self.down && !self.missing.contains(image))
+        let begins = match spec {
+            JobSpec::Pull { image, .. } => !self.missing.contains(image),
+            JobSpec::Build(_) | JobSpec::Push { .. } => true,
+            _ => false,
+        };
+        begins && !self.down
     }
 
     /// A container ends.
@@ -118,37 +150,160 @@ impl Engine {
             }
             JobSpec::Statistics { .. } => Outcome::Statistics { stats: json!({"cpu_usage": 1.0}), sample: None },
             JobSpec::Platform => Outcome::Platform { os: "linux".to_owned() },
+            JobSpec::Upload(upload) => self.archives.take(upload),
             JobSpec::Query(_) => Outcome::Answer(vec![json!("answer")]),
-            other => panic!("the model engine cannot do {other:?}"),
+            JobSpec::RemoveImageList { images } => {
+                self.images.retain(|image| !images.contains(image));
+                Outcome::Done
+            }
+            JobSpec::FindCompose => self.with_compose(|_| Outcome::Done),
+            JobSpec::Compose { project, command, .. } => self.compose(project, command),
+            JobSpec::LookProject { project } => {
+                let of_it: Vec<Container> = self.of_project(project).cloned().collect();
+                Outcome::Looked(compose::aggregate(&of_it).map(Box::new))
+            }
+            JobSpec::RemoveProject { project } => {
+                self.containers.retain(|_, container| container.project.as_ref() != Some(project));
+                Outcome::Done
+            }
+            JobSpec::MissingImages { images } => {
+                let lacks = |image: &str| !self.images.contains(image);
+                Outcome::Missing(
+                    images.iter().filter(|(_, image)| lacks(image)).map(|(name, _)| name.clone()).collect(),
+                )
+            }
+            JobSpec::Build(build) => {
+                self.images.insert(format!("{}:latest", build.image));
+                Outcome::Done
+            }
+            JobSpec::Tag { target, .. } => {
+                self.images.insert(target.clone());
+                Outcome::Done
+            }
+            JobSpec::Unpack { .. } | JobSpec::Push { .. } | JobSpec::Rehost(_) => Outcome::Done,
+            JobSpec::Keep { container, kept } => {
+                if let Some(mut old) = self.containers.remove(container) {
+                    (old.name, old.status) = (kept.clone(), "exited".to_owned());
+                    self.containers.insert(kept.clone(), old);
+                }
+                Outcome::Done
+            }
+            JobSpec::PutBack { container, kept } => {
+                let Some(mut old) = self.containers.remove(kept) else {
+                    return Outcome::Failed("nothing was kept".to_owned());
+                };
+                let busy: Vec<Binding> =
+                    old.bindings.iter().map(|it| Binding::plain(it.port, it.protocol, it.host_port)).collect();
+                if self.clash(&busy, |other| other.name == *container).is_some() {
+                    return Outcome::Failed("port is already allocated".to_owned());
+                }
+                self.runs += 1;
+                (old.name, old.status, old.started_at) =
+                    (container.clone(), "running".to_owned(), format!("t{}", self.runs));
+                self.containers.insert(container.clone(), old);
+                Outcome::Done
+            }
         }
     }
 
-    fn start(&mut self, launch: &crate::domain::job::Launch) -> Outcome {
-        if !self.images.contains(&launch.image) {
-            return Outcome::ImageMissing;
+    fn with_compose(&mut self, does: impl FnOnce(&mut Engine) -> Outcome) -> Outcome {
+        if self.without_compose { Outcome::ComposeMissing } else { does(self) }
+    }
+
+    fn of_project(&self, project: &str) -> impl Iterator<Item = &Container> {
+        self.containers.values().filter(move |container| container.project.as_deref() == Some(project))
+    }
+
+    fn compose(&mut self, project: &Project, command: &ComposeCommand) -> Outcome {
+        let images = compose::images(&project.definition).unwrap_or_default();
+        match command {
+            ComposeCommand::Pull { services } => self.with_compose(|engine| {
+                let wanted = images.into_iter().filter(|(name, _)| services.is_empty() || services.contains(name));
+                for (_, image) in wanted {
+                    if engine.missing.contains(&image) {
+                        return Outcome::Failed(format!("{image} not found"));
+                    }
+                    engine.images.insert(image);
+                }
+                Outcome::Done
+            }),
+            ComposeCommand::Build => self.with_compose(|engine| {
+                engine.images.extend(images.into_values());
+                Outcome::Done
+            }),
+            ComposeCommand::PullRest | ComposeCommand::Push => self.with_compose(|_| Outcome::Done),
+            ComposeCommand::Up { bindings } => self.with_compose(|engine| engine.up(project, bindings, &images)),
+            ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove => {
+                self.containers.retain(|_, container| container.project.as_ref() != Some(&project.name));
+                Outcome::Done
+            }
         }
-        let others =
-            self.containers.values().filter(|other| other.name != launch.container && other.status == "running");
+    }
+
+    fn up(&mut self, project: &Project, bindings: &[Binding], images: &BTreeMap<String, String>) -> Outcome {
+        if let Some(image) = images.values().find(|image| !self.images.contains(*image)) {
+            return Outcome::Failed(format!("no such image: {image}"));
+        }
+        if let Some(outcome) = self.clash(bindings, |other| other.project.as_ref() == Some(&project.name)) {
+            return outcome;
+        }
+        self.containers.retain(|_, container| container.project.as_ref() != Some(&project.name));
+        self.folders.insert(project.folder.name.clone());
+        for service in images.keys() {
+            self.runs += 1;
+            let name = format!("{}-{service}-1", project.name);
+            let container = Container {
+                id: format!("id-{}", self.runs),
+                name: name.clone(),
+                status: "running".to_owned(),
+                started_at: format!("t{}", self.runs),
+                project: Some(project.name.clone()),
+                service: Some(service.clone()),
+                bindings: bindings.iter().filter(|binding| binding.service == *service).map(published).collect(),
+                ..Container::default()
+            };
+            self.containers.insert(name.clone(), container);
+            let project = Some(project.name.clone());
+            self.events.push(ContainerEvent {
+                action: "start".to_owned(),
+                name: name.clone(),
+                project: project.clone(),
+            });
+            if self.short_lived > 0 {
+                self.short_lived -= 1;
+                self.exit(&name, 1);
+                self.events.push(ContainerEvent { action: "die".to_owned(), name, project });
+            }
+        }
+        Outcome::Done
+    }
+
+    /// What becomes of a start with these ports, if it fails for them. `own`: the containers that it replaces.
+    fn clash(&self, bindings: &[Binding], own: impl Fn(&Container) -> bool) -> Option<Outcome> {
+        let others = self.containers.values().filter(|other| !own(other) && other.status == "running");
         let bound: BTreeSet<u16> = others.flat_map(|other| &other.bindings).map(|port| port.host_port).collect();
         let is_bound = |port| self.bound.contains(&port) || bound.contains(&port);
-        let taken: Vec<_> = launch.bindings.iter().filter(|binding| is_bound(binding.host_port)).cloned().collect();
-        if taken.iter().any(|binding| binding.fresh) {
-            return Outcome::PortsTaken(taken.into_iter().filter(|binding| binding.fresh).collect());
+        let taken: Vec<Binding> = bindings.iter().filter(|binding| is_bound(binding.host_port)).cloned().collect();
+        let fresh: Vec<Binding> = taken.iter().filter(|binding| binding.fresh).cloned().collect();
+        if !fresh.is_empty() {
+            return Some(Outcome::PortsTaken(fresh));
         }
-        if let Some(binding) = taken.first() {
-            return Outcome::PortConflict(format!(
-                "Bind for 0.0.0.0:{} failed: port is already allocated",
-                binding.host_port
-            ));
+        taken.first().map(|binding| {
+            let port = binding.host_port;
+            Outcome::PortConflict(format!("Bind for 0.0.0.0:{port} failed: port is already allocated"))
+        })
+    }
+
+    fn start(&mut self, launch: &crate::domain::job::Launch) -> Outcome {
+        let latest = format!("{}:latest", launch.image);
+        if !self.images.contains(&launch.image) && !self.images.contains(&latest) {
+            return Outcome::ImageMissing;
+        }
+        if let Some(outcome) = self.clash(&launch.bindings, |other| other.name == launch.container) {
+            return outcome;
         }
         self.runs += 1;
         let name = launch.container.clone();
-        let published = |binding: &Binding| Published {
-            service: binding.service.clone(),
-            port: binding.port,
-            protocol: binding.protocol,
-            host_port: binding.host_port,
-        };
         let bindings = launch.bindings.iter().map(published).collect();
         let container = Container {
             id: format!("id-{}", self.runs),
@@ -168,5 +323,14 @@ impl Engine {
             self.events.push(ContainerEvent { action: "die".to_owned(), name, project: None });
         }
         Outcome::Done
+    }
+}
+
+fn published(binding: &Binding) -> Published {
+    Published {
+        service: binding.service.clone(),
+        port: binding.port,
+        protocol: binding.protocol,
+        host_port: binding.host_port,
     }
 }

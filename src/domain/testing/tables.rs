@@ -14,6 +14,7 @@ pub(in crate::domain) struct Tables {
     pub apps: BTreeMap<AppKey, RecordedApp>,
     pub outbox: BTreeMap<u64, (AppKey, Value)>,
     pub meta: BTreeMap<String, String>,
+    pub refused: BTreeMap<AppKey, String>,
 }
 
 impl Tables {
@@ -46,6 +47,12 @@ impl Tables {
                     request.release_key = *release_key;
                 }
             }
+            Record::Refused { app, version } => {
+                match version {
+                    Some(version) => self.refused.insert(*app, version.clone()),
+                    None => self.refused.remove(app),
+                };
+            }
             Record::Delete { app } => {
                 self.apps.remove(app);
                 self.requests.remove(app);
@@ -70,6 +77,7 @@ impl Tables {
             requests: self.requests.values().cloned().collect(),
             apps: self.apps.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(id, (app, payload))| (*id, *app, payload.clone())).collect(),
+            refused: self.refused.iter().map(|(app, version)| (*app, version.clone())).collect(),
             synced: self.meta.contains_key("synced_at"),
         }
     }

@@ -179,22 +179,6 @@ fn builds_and_releases_of_apps_in_production_are_a_noop_with_a_warning() {
 }
 
 #[test]
-fn what_this_version_cannot_do_fails_with_a_line_and_without_crash_loop() {
-    for extra in [json!({"docker_compose": {"services": {}}}), json!({"stage": "DEV"})] {
-        let mut world = World::connected();
-        world.request(1, "RUNNING", extra);
-        world.settle();
-        let seen = world.take(&["1 ", "say"]);
-        assert_eq!(
-            seen,
-            ["say development and compose apps are not supported by this version of the agent", "1 FAILED"]
-        );
-        world.pass(secs(3 * 3600));
-        reports(&mut world, &[]);
-    }
-}
-
-#[test]
 fn two_apps_of_one_name_share_a_directory_that_only_the_last_one_takes() {
     let mut world = World::running();
     world.request(2, "RUNNING", json!({}));

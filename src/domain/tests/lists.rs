@@ -158,7 +158,7 @@ fn dev_entries_count_as_known_and_are_never_driven() {
     let mut world = World::connected();
     world.request(7, "RUNNING", json!({"stage": "DEV"}));
     world.settle();
-    assert_eq!(world.reports(), ["7 FAILED"]);
+    assert_eq!(world.reports(), ["7 STARTING", "7 FAILED"]);
     world.trace.clear();
     world.join();
     world.settle();

@@ -52,7 +52,7 @@ fn offline_the_newest_state_replaces_the_others_but_not_what_the_backend_acts_on
     world.settle();
     world.leave();
     world.holds = |_| false;
-    world.settle();
+    world.pass(secs(40));
     assert_eq!(states(&world), ["PRESENT", "RUNNING"]);
     world.crash();
     world.settle();

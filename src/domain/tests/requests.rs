@@ -44,9 +44,10 @@ fn a_finished_build_is_not_overwritten_but_a_teardown_wins() {
     world.settle();
     let dev = super::super::app::AppKey { stage: super::super::app::Stage::Dev, ..prod(1) };
     assert_eq!(world.tables.requests[&dev].requested_state, AppState::Present);
+    world.trace.clear();
     world.request(1, "REMOVED", json!({"stage": "DEV"}));
-    world.settle();
-    assert_eq!(world.tables.requests[&dev].requested_state, AppState::Removed);
+    reports(&mut world, &["1 DELETING", "1 REMOVED"]);
+    assert!(world.tables.requests.is_empty());
 }
 
 #[test]

@@ -15,8 +15,8 @@ const FIRST: [&str; 9] = [
     "call key []",
     "call status CONFIGURING",
     "open",
-    "log session true",
     "call architecture amd64",
+    "log session true",
     "call list",
     "observe",
     "call status CONNECTED",
@@ -31,6 +31,100 @@ fn c8_the_connect_sequence_has_one_order() {
     world.join();
     world.settle();
     assert_eq!(sequence(&mut world), FIRST);
+}
+
+/// A device that has joined a router which is far away.
+fn far() -> World {
+    let mut world = World::empty();
+    world.engine_up();
+    world.settle();
+    world.trace.clear();
+    world.under_way = Some(Vec::new());
+    world.join();
+    world.settle();
+    world
+}
+
+#[test]
+fn c6_it_is_connected_three_and_a_half_round_trips_after_the_claim() {
+    let mut world = far();
+    let mut trips = vec![sequence(&mut world)];
+    while world.under_way.as_ref().is_some_and(|answers| !answers.is_empty()) {
+        world.trace = world.round_trip(|_| {});
+        trips.push(sequence(&mut world));
+    }
+    assert_eq!(
+        trips,
+        [
+            vec!["call metadata", "call key []"],
+            vec!["call status CONFIGURING", "open", "call architecture amd64"],
+            vec!["log session true", "call list"],
+            vec!["observe", "call status CONNECTED"],
+            vec![],
+        ]
+    );
+}
+
+#[test]
+fn c8_nothing_is_written_before_metadata_testament_and_key_are_settled_in_whatever_order() {
+    for last in 0..3 {
+        let mut world = far();
+        let mut late = Vec::new();
+        let early = world.round_trip(|answers| late.push(answers.remove(last)));
+        assert_eq!(early, ["call metadata", "call key []"], "{last}");
+        world.inbox.extend(late);
+        world.settle();
+        assert_eq!(world.trace, ["call status CONFIGURING", "open", "call architecture amd64"], "{last}");
+    }
+}
+
+#[test]
+fn c8_no_heartbeat_and_no_report_of_ports_or_states_overtakes_the_metadata() {
+    for silent in ["metadata", "testament", "key"] {
+        let mut world = World::running();
+        world.leave();
+        world.settle();
+        world.backend.answers.insert(silent, None);
+        world.join();
+        world.settle();
+        world.exits(1, 1);
+        world.request(1, "PRESENT", json!({"ports": [{"port": 80}]}));
+        world.settle();
+        world.request(1, "RUNNING", json!({"ports": [{"port": 80}]}));
+        world.pass(secs(100));
+        assert!(world.engine.is_running(&container(1)), "{silent}: apps do not wait for it");
+        let written = world.take(&["call status", "1 ", "open"]);
+        assert_eq!(written, [] as [&str; 0], "{silent}");
+    }
+}
+
+#[test]
+fn c6_the_list_is_asked_for_when_the_table_is_settled_and_not_before() {
+    let mut world = far();
+    world.round_trip(|_| {});
+    let is_table = |event: &Event| matches!(event, Event::Opened { .. });
+    let mut table = Vec::new();
+    world.round_trip(|answers| table.extend(answers.extract_if(.., |event| is_table(event))));
+    assert_eq!(world.round_trip(|_| {}), [] as [&str; 0]);
+    world.inbox.extend(table);
+    world.settle();
+    assert_eq!(world.take(&["call"]), ["call list"]);
+}
+
+#[test]
+fn the_key_of_an_identity_that_the_device_has_no_more_is_not_used() {
+    let mut world = far();
+    world.backend.answers.insert("metadata", Some(Ok(vec![json!({"swarm_key": 9})])));
+    world.backend.answers.insert("key", Some(Ok(vec![json!("of the old project")])));
+    world.join();
+    world.settle();
+    world.backend.answers.remove("key");
+    // The key overtakes the metadata.
+    let seen = world.round_trip(|answers| answers.reverse());
+    assert!(seen.contains(&"redial".to_owned()), "{seen:?}");
+    assert!(world.state.device.credential_key.is_none());
+    world.round_trip(|_| {});
+    assert_eq!(world.state.device.credential_key.as_ref().map(|key| key.reveal()), Some("cred-key"));
 }
 
 #[test]
@@ -114,11 +208,12 @@ fn a_moved_device_takes_its_new_identity_before_anything_is_written_and_begins_a
         world.join();
         world.settle();
         let seen = sequence(&mut world);
+        assert_eq!(seen[..5], ["log session false", "call metadata", "call key []", "metadata 9", "redial"]);
         assert_eq!(
-            seen[..6],
-            ["log session false", "call metadata", "metadata 9", "redial", "log session false", "call metadata"]
+            seen[5..10],
+            ["log session false", "call metadata", "call key []", "call status CONFIGURING", "open"],
+            "written once it is who it thinks"
         );
-        assert_eq!(seen[6..9], ["call key []", "call status CONFIGURING", "open"], "written once it is who it thinks");
         assert_eq!((world.state.device.swarm_key, world.state.device.name.as_str()), (9, "new"));
     }
 }
@@ -133,7 +228,7 @@ fn unchanged_metadata_are_not_written() {
 
 #[test]
 fn c6_a_session_lost_at_any_step_is_begun_anew_and_only_once() {
-    for silent in ["metadata", "key", "status", "architecture", "report", "list"] {
+    for silent in ["testament", "metadata", "key", "status", "architecture", "report", "list"] {
         let mut world = World::running();
         world.leave();
         world.exits(1, 1);
@@ -162,6 +257,7 @@ fn what_belongs_to_an_older_session_is_dropped() {
     world.trace.clear();
     let before = world.state.clone();
     world.step(Event::Left { generation: 99, reason: "late".to_owned() });
+    world.step(Event::Testament { generation: 99 });
     world.step(Event::Opened { generation: 99, failed: vec![] });
     world.step(Event::Topic { generation: 99, topic: "wamp.subscription.on_create".to_owned(), args: vec![] });
     world.step(Event::Answered { call: 123_456, result: Ok(vec![]) });
@@ -177,7 +273,7 @@ fn a_second_join_without_a_leave_between_ends_the_first_session() {
     world.settle();
     world.trace.clear();
     world.backend.answers.clear();
-    world.inbox.push_back(Event::Joined { generation: 50, session: 1 });
+    world.inbox.extend([Event::Joined { generation: 50, session: 1 }, Event::Testament { generation: 50 }]);
     world.generation = Some(50);
     world.settle();
     assert_eq!(

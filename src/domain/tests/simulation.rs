@@ -1,15 +1,17 @@
 //! Chaos with a seed: requests, crashes, outages, lost and late jobs, failures of everything. While it lasts the invariants
 //! hold after each step; when it is over, every app ends where it was wanted last.
 
-use super::super::job::{JobId, JobSpec, Outcome};
+use super::super::job::{Container, JobId, JobSpec, Outcome};
 use super::super::message::Event;
 use super::super::slot::{Slot, Wait};
 use super::super::testing::*;
-use super::super::{Job, State};
-use serde_json::json;
+use super::super::{Job, State, names};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const APPS: u64 = 5;
+/// Those of them that are compose projects.
+const PROJECTS: [u64; 2] = [3, 5];
 
 /// Numbers out of a seed.
 struct Dice(u64);
@@ -34,9 +36,12 @@ fn disturb(world: &mut World, dice: &mut Dice) {
         120..=139 => request(world, dice),
         140..=149 => {
             let key = 1 + dice.roll(APPS);
-            world.engine.exit(&container(key), 1);
-            if dice.roll(3) > 0 {
-                world.container_event(key, "die");
+            let name = if PROJECTS.contains(&key) { service(key, dice) } else { container(key) };
+            world.engine.exit(&name, dice.pick(&[0, 1, 137]));
+            match dice.roll(3) {
+                0 => {}
+                _ if PROJECTS.contains(&key) => world.project_event(key, &name, "die"),
+                _ => world.container_event(key, "die"),
             }
         }
         150..=169 => pass(world),
@@ -47,7 +52,17 @@ fn disturb(world: &mut World, dice: &mut Dice) {
         183 => world.engine.down = !world.engine.down,
         184..=185 => world.kill = Some((dice.roll(3) as u32, dice.pick(&[Kill::BeforeCommit, Kill::AfterCommit]))),
         186..=188 => {
-            let word = dice.pick(&["metadata", "key", "status", "architecture", "report", "ports", "list", "token"]);
+            let word = dice.pick(&[
+                "testament",
+                "metadata",
+                "key",
+                "status",
+                "architecture",
+                "report",
+                "ports",
+                "list",
+                "token",
+            ]);
             let answer = dice.pick(&[0, 1, 2]);
             world.backend.answers.insert(word, [None, Some(transport()), Some(refusal())][answer].clone());
         }
@@ -59,7 +74,11 @@ fn disturb(world: &mut World, dice: &mut Dice) {
         }
         194..=195 => world.backend.list = None,
         196 => {
-            let word = dice.pick(&["pull", "start", "stop", "remove", "observe", "has", "delete"]);
+            let words = [
+                "pull", "start", "stop", "remove", "observe", "has", "delete", "compose", "missing", "keep", "put",
+                "find",
+            ];
+            let word = dice.pick(&words);
             world.engine.fails.insert(word, (1 + dice.roll(3) as u32, "broken"));
         }
         197 => drop(world.engine.bound.insert(40_000 + dice.roll(20) as u16)),
@@ -106,7 +125,7 @@ fn request(world: &mut World, dice: &mut Dice) {
     let key = 1 + dice.roll(APPS);
     let target = dice.pick(&["RUNNING", "RUNNING", "PRESENT", "REMOVED", "UNINSTALLED", "STOPPED", "STARTING"]);
     let release = dice.roll(3);
-    let extra = match dice.roll(4) {
+    let mut extra = match dice.roll(4) {
         0 => {
             json!({"newest_version": format!("{}.0.0", 1 + release), "new_release_key": 100 + release, "request_update": true})
         }
@@ -114,11 +133,34 @@ fn request(world: &mut World, dice: &mut Dice) {
         2 => json!({"ports": [{"port": 80}, {"port": 90 + release}]}),
         _ => json!({}),
     };
+    if PROJECTS.contains(&key) {
+        extra["docker_compose"] = definition("1.0.0");
+        extra["new_docker_compose"] = definition("2.0.0");
+    }
     if world.generation.is_some() {
         world.request(key, target, extra);
     } else {
         world.backend.ask(key, target, extra);
     }
+}
+
+fn definition(version: &str) -> Value {
+    json!({"services": {"web": {"image": format!("web:{version}"), "ports": ["80:80"]}, "db": {"image": "db:1"}}})
+}
+
+fn service(key: u64, dice: &mut Dice) -> String {
+    format!("{}-{}-1", project(key), dice.pick(&["web", "db"]))
+}
+
+fn project(key: u64) -> String {
+    names::project(prod(key), "Demo")
+}
+
+/// The containers of an app, kept ones too.
+fn containers(world: &World, key: u64) -> Vec<&Container> {
+    let (name, kept, project) = (container(key), names::kept(prod(key)), project(key));
+    let is_its = |it: &&Container| it.name == name || it.name == kept || it.project.as_ref() == Some(&project);
+    world.engine.containers.values().filter(is_its).collect()
 }
 
 /// What holds at any time.
@@ -129,7 +171,7 @@ fn check(world: &World) -> Result<(), String> {
         let waits = match &app.slot {
             Slot::Busy(run) => match run.waits {
                 Some(Wait::Job(job, _)) => vec![job],
-                Some(Wait::Token(_)) => vec![],
+                Some(Wait::Token(_) | Wait::Proof) => vec![],
                 None => return Err(format!("{id} is busy and waits for nothing: {run:?}")),
             },
             Slot::Idle => vec![],
@@ -142,7 +184,7 @@ fn check(world: &World) -> Result<(), String> {
         }
     }
     for key in 1..=APPS {
-        let of_it = world.jobs.values().filter(|spec| works_on(spec, &container(key))).count();
+        let of_it = world.jobs.values().filter(|spec| works_on(spec, key)).count();
         if of_it > 1 {
             return Err(format!("{of_it} jobs work on {}: {:?}", container(key), world.jobs));
         }
@@ -174,12 +216,17 @@ fn jobs(state: &State, is_it: impl Fn(&Job) -> bool) -> Vec<JobId> {
     state.jobs.iter().filter(|(_, job)| is_it(job)).map(|(job, _)| *job).collect()
 }
 
-fn works_on(spec: &JobSpec, name: &str) -> bool {
+fn works_on(spec: &JobSpec, key: u64) -> bool {
+    let (name, project) = (container(key), project(key));
     match spec {
-        JobSpec::Pull { container, .. } | JobSpec::Stop { container } | JobSpec::RemoveContainer { container } => {
-            container == name
-        }
+        JobSpec::Pull { container, .. }
+        | JobSpec::Stop { container }
+        | JobSpec::RemoveContainer { container }
+        | JobSpec::Keep { container, .. }
+        | JobSpec::PutBack { container, .. } => *container == name,
         JobSpec::Start(launch) => launch.container == name,
+        JobSpec::Compose { project: of, .. } => of.name == project,
+        JobSpec::RemoveProject { project: of } => *of == project,
         _ => false,
     }
 }
@@ -203,18 +250,18 @@ fn heal(world: &mut World) -> Result<(), String> {
             "STOPPED" => "PRESENT",
             settled => settled,
         };
-        let name = container(id.key);
+        let of_it = containers(world, id.key);
         let recorded = world.tables.apps.get(id);
         let is = recorded.map_or("gone", |row| row.state.text());
-        let runs = world.engine.is_running(&name);
+        let runs = !of_it.is_empty() && of_it.iter().all(|container| container.status == "running");
         let told = world.backend.told.get(&id.key).and_then(|told| told.last()).map_or("nothing", String::as_str);
         let right = match target {
             "RUNNING" => is == "RUNNING" && runs && told == "RUNNING",
-            "PRESENT" => is == "PRESENT" && !world.engine.containers.contains_key(&name) && told == "PRESENT",
+            "PRESENT" => is == "PRESENT" && of_it.is_empty() && told == "PRESENT",
             // What is uninstalled is removed too: nothing is reported then.
             gone => {
                 let is_told = told == gone || (gone, told) == ("REMOVED", "UNINSTALLED");
-                is == "gone" && !world.engine.containers.contains_key(&name) && is_told
+                is == "gone" && of_it.is_empty() && is_told
             }
         };
         if !right {
@@ -224,7 +271,8 @@ fn heal(world: &mut World) -> Result<(), String> {
             ));
         }
         let newest = wanted["newest_version"].as_str().unwrap_or_default();
-        let updates = wanted["request_update"] == json!(true) && recorded.is_some();
+        let refused = world.state.apps.get(id).and_then(|app| app.refused.as_deref()) == Some(newest);
+        let updates = wanted["request_update"] == json!(true) && recorded.is_some() && !refused;
         if updates && recorded.is_some_and(|row| row.version != newest) {
             return Err(format!("{id}: {recorded:?} where {newest} is wanted"));
         }

@@ -1,7 +1,7 @@
 //! Updates: the gate, requests while one runs, cancels (apps chapter 2.4, 2.7, 3.12, section 9).
 
 use super::super::app::AppState;
-use super::super::job::JobSpec;
+use super::super::job::{Health, JobSpec};
 use super::super::testing::*;
 use serde_json::json;
 
@@ -22,8 +22,12 @@ fn updating(target: &str) -> World {
 fn an_update_pulls_first_confirms_once_and_goes_on_to_its_target() {
     let mut world = World::running();
     world.request(1, "RUNNING", newest("2.0.0"));
-    world.settle();
-    let seen = world.take(&["1 ", "say", "remove", "pull", "start"]);
+    world.pass(secs(29));
+    assert!(world.engine.containers.contains_key("kept-1-prod") && world.engine.is_running(&container(1)));
+    assert_eq!(world.reports(), ["1 UPDATING"], "on trial");
+    world.pass(secs(2));
+    assert!(!world.engine.containers.contains_key("kept-1-prod"));
+    let seen = world.take(&["1 ", "say", "keep", "remove", "pull", "start"]);
     assert_eq!(
         seen,
         [
@@ -31,14 +35,14 @@ fn an_update_pulls_first_confirms_once_and_goes_on_to_its_target() {
             "say Preparing download of Demo …",
             "pull registry/apps/prod_amd64_1_demo:2.0.0 as registry-token",
             "say Demo installed, version 2.0.0",
-            "remove prod_1_demo",
-            "1 PRESENT pending_remote_confirmation",
-            "remove image registry/apps/prod_amd64_1_demo:1.0.0",
-            "say Starting Demo …",
-            "1 STARTING completed",
+            "say Starting the new release of Demo, 2.0.0: the one before is kept until it has proved itself",
+            "keep kept-1-prod",
             "start registry/apps/prod_amd64_1_demo:2.0.0",
-            "1 RUNNING completed",
+            "1 PRESENT pending_remote_confirmation",
             "say Demo is running (2.0.0)",
+            "remove kept-1-prod",
+            "1 RUNNING completed",
+            "remove image registry/apps/prod_amd64_1_demo:1.0.0",
         ]
     );
     let row = &world.tables.requests[&prod(1)];
@@ -104,7 +108,7 @@ fn a_target_that_is_toggled_during_an_update_ends_as_toggled_last() {
     world.request(1, "RUNNING", json!({}));
     world.settle();
     world.holds = |_| false;
-    world.settle();
+    world.pass(secs(40));
     assert_eq!(world.tables.requests[&prod(1)].requested_state, AppState::Running);
     assert!(world.engine.is_running(&container(1)));
     assert!(world.reports().last().is_some_and(|line| line.starts_with("1 RUNNING")), "{:?}", world.reports());
@@ -116,14 +120,15 @@ fn what_was_pulled_is_what_is_installed_also_if_a_newer_one_is_asked_for_meanwhi
     world.request(1, "RUNNING", json!({"newest_version": "3.0.0", "new_release_key": 102}));
     world.settle();
     world.holds = |_| false;
-    world.settle();
+    world.pass(secs(70));
     let starts = world.take(&["start", "1 PRESENT"]);
     assert_eq!(
         starts,
         [
+            "start registry/apps/prod_amd64_1_demo:2.0.0",
             "1 PRESENT pending_remote_confirmation",
+            "start registry/apps/prod_amd64_1_demo:3.0.0",
             "1 PRESENT pending_remote_confirmation",
-            "start registry/apps/prod_amd64_1_demo:3.0.0"
         ]
     );
     assert_eq!(world.tables.apps[&prod(1)].release_key, 102);
@@ -141,11 +146,8 @@ fn an_update_that_fails_leaves_the_old_release_running_and_waits_for_its_next_tr
     reports(&mut world, &["1 UPDATING", "1 FAILED", "1 RUNNING"]);
     world.pass(secs(10));
     reports(&mut world, &[]);
-    world.pass(secs(20));
-    reports(
-        &mut world,
-        &["1 UPDATING", "1 PRESENT pending_remote_confirmation", "1 STARTING completed", "1 RUNNING completed"],
-    );
+    world.pass(secs(50));
+    reports(&mut world, &["1 UPDATING", "1 PRESENT pending_remote_confirmation", "1 RUNNING completed"]);
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn c5_a_reconnect_neither_cancels_nor_repeats_an_update() {
         world.trace.clear();
         world.backend.wanted.get_mut(&prod(1)).unwrap().insert("present_version".to_owned(), json!("1.0.0"));
         world.holds = |_| false;
-        world.settle();
+        world.pass(secs(40));
         let seen = world.reports();
         assert_eq!(seen.first().map(String::as_str), Some("1 PRESENT pending_remote_confirmation"), "{seen:?}");
         assert!(!seen.iter().any(|line| line.contains("UPDATING")), "{seen:?}");
@@ -170,7 +172,7 @@ fn a_list_from_before_the_confirmation_does_not_bring_the_old_version_back() {
     let mut world = updating("RUNNING");
     world.leave();
     world.holds = |_| false;
-    world.settle();
+    world.pass(secs(40));
     assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
     world.trace.clear();
     // The backend answers nothing to reports, so that the drain gives up and the list still says 1.0.0.
@@ -185,19 +187,156 @@ fn a_list_from_before_the_confirmation_does_not_bring_the_old_version_back() {
 #[test]
 fn a_list_from_before_the_confirmation_is_no_wish_for_the_same_update_again() {
     let mut world = updating("RUNNING");
-    world.holds = |spec| matches!(spec, JobSpec::Start(_));
     world.backend.answers.insert("report", Some(transport()));
-    world.settle();
-    // The list is taken while the new version is being started, and the backend learns of the update before that ends.
+    world.holds = |_| false;
+    world.pass(secs(40));
+    // The list is taken while the report of the update waits, and the backend learns of the update after that.
     world.join();
     world.pass(secs(20));
     assert!(world.trace.contains(&"call status CONNECTED".to_owned()), "{:?}", world.trace);
     world.backend.answers.remove("report");
-    world.pass(secs(100));
     world.trace.clear();
-    world.holds = |_| false;
-    world.settle();
+    world.pass(secs(200));
     assert!(world.reports().contains(&"1 RUNNING completed".to_owned()), "{:?}", world.trace);
     assert!(!world.trace.iter().any(|line| line.starts_with("pull") || line.contains("UPDATING")), "{:?}", world.trace);
     assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+}
+
+/// The new release is started; it ends at once, or after some seconds, or is never healthy.
+#[test]
+fn a_release_that_does_not_prove_itself_goes_and_the_one_before_comes_back_without_network() {
+    type Fault = fn(&mut World);
+    let faults: [(&str, Fault); 4] = [
+        ("ended with exit code 1", |world| {
+            world.engine.short_lived = 1;
+            world.settle();
+        }),
+        ("ended with exit code 137", |world| {
+            world.pass(secs(20));
+            world.exits(1, 137);
+        }),
+        ("ended with exit code 3", |world| {
+            // Nobody hears of it: the end of the probation finds out.
+            world.pass(secs(20));
+            world.engine.exit(&container(1), 3);
+        }),
+        ("not healthy within 2m", |world| {
+            world.settle();
+            world.engine.containers.get_mut(&container(1)).unwrap().health = Some(Health::Starting);
+        }),
+    ];
+    for (reason, fault) in faults {
+        let mut world = updating("RUNNING");
+        world.leave();
+        world.holds = |_| false;
+        fault(&mut world);
+        world.pass(secs(140));
+        assert!(world.noted(reason), "{reason}: {:?}", world.notes);
+        let kept = &world.engine.containers[&container(1)];
+        assert_eq!((kept.id.as_str(), kept.status.as_str()), ("id-1", "running"), "{reason}");
+        assert!(!world.engine.containers.contains_key("kept-1-prod"));
+        assert_eq!(world.tables.apps[&prod(1)].version, "1.0.0");
+        assert_eq!(world.state.apps[&prod(1)].state, AppState::Running);
+        let row = &world.tables.requests[&prod(1)];
+        assert_eq!((row.present_version.as_str(), row.release_key), ("1.0.0", 100));
+        assert!(!world.engine.images.contains("never"), "{reason}");
+    }
+}
+
+/// App 1 runs 1.0.0 again after 2.0.0 has failed.
+fn rolled_back() -> World {
+    let mut world = World::running();
+    world.engine.short_lived = 1;
+    world.request(1, "RUNNING", newest("2.0.0"));
+    reports(&mut world, &["1 UPDATING", "1 PRESENT canceled", "1 RUNNING canceled"]);
+    world
+}
+
+#[test]
+fn a_version_that_failed_is_tried_again_only_when_somebody_asks_or_another_one_comes() {
+    let mut world = rolled_back();
+    world.pass(secs(3600));
+    world.join();
+    world.pass(secs(60));
+    world.crash();
+    world.join();
+    world.pass(secs(60));
+    assert!(!world.trace.iter().any(|line| line.contains("UPDATING")), "{:?}", world.trace);
+    world.trace.clear();
+    world.exits(1, 1);
+    world.pass(secs(10));
+    reports(&mut world, &["1 FAILED", "1 STARTING", "1 RUNNING"]);
+    world.request(1, "RUNNING", json!({"request_update": false}));
+    world.pass(secs(40));
+    reports(&mut world, &["1 RUNNING"]);
+    world.request(1, "RUNNING", newest("2.0.0"));
+    world.pass(secs(40));
+    reports(&mut world, &["1 UPDATING", "1 PRESENT pending_remote_confirmation", "1 RUNNING completed"]);
+
+    let mut world = rolled_back();
+    world.backend.wanted.get_mut(&prod(1)).unwrap().insert("newest_version".to_owned(), json!("2.0.1"));
+    world.join();
+    world.pass(secs(60));
+    assert!(world.reports().contains(&"1 PRESENT pending_remote_confirmation".to_owned()), "{:?}", world.reports());
+    assert_eq!(world.tables.apps[&prod(1)].version, "2.0.1");
+}
+
+#[test]
+fn s7_whatever_ends_the_agent_during_a_trial_puts_the_release_before_back_and_tries_again() {
+    for engine_too in [false, true] {
+        let mut world = updating("RUNNING");
+        world.holds = |_| false;
+        world.pass(secs(10));
+        assert!(world.engine.containers.contains_key("kept-1-prod"));
+        world.trace.clear();
+        if engine_too {
+            world.engine_down();
+            world.settle();
+        }
+        world.crash();
+        world.engine_up();
+        world.settle();
+        assert!(world.trace.contains(&"put back kept-1-prod".to_owned()), "{:?}", world.trace);
+        world.join();
+        world.pass(secs(60));
+        assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+        assert!(!world.engine.containers.contains_key("kept-1-prod"));
+        assert!(world.engine.is_running(&container(1)));
+    }
+}
+
+#[test]
+fn a_kept_container_without_an_update_is_removed() {
+    let mut world = World::running();
+    let mut left = world.engine.containers[&container(1)].clone();
+    (left.name, left.status) = ("kept-1-prod".to_owned(), "exited".to_owned());
+    world.engine.containers.insert(left.name.clone(), left);
+    world.pass(secs(61));
+    assert!(!world.engine.containers.contains_key("kept-1-prod") && world.engine.is_running(&container(1)));
+}
+
+#[test]
+fn a_trial_is_cancelled_like_the_download_before_it() {
+    for (target, last) in [("PRESENT", "1 PRESENT canceled"), ("UNINSTALLED", "1 UNINSTALLED canceled")] {
+        let mut world = updating("RUNNING");
+        world.holds = |_| false;
+        world.pass(secs(10));
+        world.request(1, target, json!({"request_update": false}));
+        world.settle();
+        assert_eq!(world.reports().last().map(String::as_str), Some(last));
+        assert!(world.engine.containers.is_empty(), "{target}: {:?}", world.engine.containers);
+    }
+}
+
+#[test]
+fn with_a_health_check_the_new_release_is_kept_as_soon_as_it_is_well() {
+    let mut world = updating("RUNNING");
+    world.holds = |_| false;
+    world.settle();
+    world.engine.containers.get_mut(&container(1)).unwrap().health = Some(Health::Starting);
+    world.pass(secs(60));
+    reports(&mut world, &[]);
+    world.engine.containers.get_mut(&container(1)).unwrap().health = Some(Health::Healthy);
+    world.container_event(1, "health_status: healthy");
+    reports(&mut world, &["1 PRESENT pending_remote_confirmation", "1 RUNNING completed"]);
 }

@@ -32,10 +32,10 @@ pub(super) struct Cli<'a> {
 }
 
 impl<'a> Cli<'a> {
-    /// For the commands of `project`.
-    pub(super) fn of(work: &'a Work<'_>, project: &Project) -> Result<Cli<'a>, Failure> {
+    /// For the commands of the project of this name.
+    pub(super) fn of(work: &'a Work<'_>, project: &str) -> Result<Cli<'a>, Failure> {
         let (programs, agent_dir) = (&work.settings.programs, &work.settings.agent_dir);
-        let credentials = Credentials::create(agent_dir, &project.name, programs.docker_config())
+        let credentials = Credentials::create(agent_dir, project, programs.docker_config())
             .map_err(|error| Failure::of(agent_dir.display(), error))?;
         Ok(Cli { programs, cancel: work.cancel, host: work.docker.address().to_string(), credentials })
     }
@@ -60,7 +60,7 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// `None` if there is no compose on the device. Writes the files of the project.
     pub(super) fn of(work: &'a Work<'_>, project: &'a Project) -> Result<Option<Runner<'a>>, Failure> {
-        let cli = Cli::of(work, project)?;
+        let cli = Cli::of(work, &project.name)?;
         let Some(compose) = work.compose_flavour(&cli)? else { return Ok(None) };
         let files = work.write_definition(project, compose)?;
         Ok(Some(Runner { cli, compose, project, files, feed: &work.settings.feed }))

@@ -8,15 +8,14 @@ use crate::domain::compose::aggregate;
 use crate::domain::job::{Container, Outcome};
 use crate::jobs::observe::{PROJECT, of_inspection, of_summary};
 use crate::jobs::work::{Failure, LOOK, PATIENCE, Work, for_all};
+use crate::logs::excerpt::{self, Window};
 use log::{debug, warn};
 use std::time::Duration;
 
 /// How long a service may take to end: compose's own default.
 const GRACE: Duration = Duration::from_secs(10);
-/// Lines of each container that say why the project does not run.
-const TAIL: u32 = 25;
-/// Bytes of them.
-const TAIL_BYTES: usize = 64 * 1024;
+/// The lines that say why the project does not run.
+const TAIL: Window = Window { tail: 100, bytes: 64 * 1024, since: None, until: None, limit: Duration::from_secs(20) };
 
 /// What of a project is taken away; each includes those before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,20 +119,18 @@ impl Work<'_> {
         }
     }
 
-    /// Shows the last lines of each service on the log of the app, of those that failed at the end.
+    /// Shows the last lines of the services on the log of the app, as compose shows them.
     pub(super) fn show_tails(&self, project: &str, log: &str) -> Result<(), Failure> {
-        let mut containers = self.containers_of(project)?;
-        containers.sort_by_key(|container| has_failed(&of_summary(container)));
-        for container in &containers {
-            let mut lines = Vec::new();
-            match self.read_tail(container.name(), (TAIL, TAIL_BYTES), &mut lines) {
-                Err(docker::Error::Cancelled) => return Err(docker::Error::Cancelled.into()),
-                // Without a log there is nothing to show.
-                Err(error) => debug!("the log of {}: {error}", container.name()),
-                Ok(()) => {}
-            }
-            let service = service(container);
-            lines.iter().for_each(|line| self.settings.feed.line(log, format!("{service} | {line}")));
+        let read = || {
+            let members = excerpt::members(&self.docker, project)?;
+            let lines = excerpt::read(&self.docker, &members, &TAIL)?;
+            Ok(excerpt::shown(&members, lines, excerpt::Line::text))
+        };
+        match read() {
+            Err(docker::Error::Cancelled) => return Err(docker::Error::Cancelled.into()),
+            // Without a log there is nothing to show.
+            Err(error) => debug!("the logs of {project}: {error}"),
+            Ok(lines) => lines.into_iter().for_each(|line| self.settings.feed.line(log, line)),
         }
         Ok(())
     }

@@ -23,36 +23,37 @@ impl Desk {
     /// A session, and a viewer of `APP`.
     fn watched() -> Desk {
         let mut desk = Desk::new();
-        desk.command(Command::Session { up: true });
+        desk.command(LogCommand::Session { up: true });
         desk.subscribe(1, APP);
         desk.take();
         desk
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: LogCommand) {
         self.hub.command(self.now, command);
         self.outputs.extend(self.hub.take_outputs());
     }
 
     fn subscribe(&mut self, id: u64, container: &str) {
         let uri = format!("reswarm.logs.serial.{container}");
-        self.command(Command::SubscriptionCreated { args: vec![json!(7), json!({"id": id, "uri": uri})] });
+        self.command(LogCommand::SubscriptionCreated { args: vec![json!(7), json!({"id": id, "uri": uri})] });
     }
 
     fn unsubscribe(&mut self, id: u64) {
-        self.command(Command::SubscriptionDeleted { args: vec![json!(7), json!(id)] });
+        self.command(LogCommand::SubscriptionDeleted { args: vec![json!(7), json!(id)] });
     }
 
     fn line(&mut self, container: &str, line: &str) {
-        self.command(Command::Line { container: container.to_owned(), line: line.to_owned() });
+        self.hub.fed(self.now, container, Fed::Line(line.to_owned()));
+        self.outputs.extend(self.hub.take_outputs());
     }
 
     fn say(&mut self, text: &str) {
-        self.command(Command::Say { container: APP.to_owned(), text: text.to_owned() });
+        self.command(LogCommand::Say { container: APP.to_owned(), text: text.to_owned() });
     }
 
     fn history(&mut self, container: &str) -> (Vec<String>, bool) {
-        self.command(Command::History { container: container.to_owned(), token: 5 });
+        self.command(LogCommand::History { container: container.to_owned(), token: 5 });
         match self.outputs.pop() {
             Some(Output::Emit(Event::History { token: 5, container: of, lines, only_agent })) if of == container => {
                 (lines, only_agent)
@@ -99,7 +100,7 @@ impl Desk {
     }
 
     fn follow(&mut self) -> Stream {
-        self.command(Command::Follow { container: APP.to_owned() });
+        self.command(LogCommand::Follow { container: APP.to_owned(), project: None });
         self.attached()
     }
 
@@ -146,9 +147,26 @@ fn an_agent_line_is_published_always_and_behind_the_backlog() {
     let mut desk = Desk::watched();
     desk.line(APP, "{\"status\":\"Pulling\"}");
     desk.say("done");
-    desk.command(Command::ClearRemote { container: APP.to_owned() });
+    desk.command(LogCommand::ClearRemote { container: APP.to_owned() });
     assert_eq!(desk.published(), [json!("{\"status\":\"Pulling\"}"), agent("done"), agent("LOGGER_CLEAR")]);
     assert_eq!(desk.history(APP).0, ["{\"status\":\"Pulling\"}", "done"], "the clear is not stored");
+}
+
+#[test]
+fn progress_is_published_always_and_in_its_place_but_not_kept() {
+    let progress = |desk: &mut Desk| {
+        let (id, status, progress) = ("app.tgz".to_owned(), "Transfer Progress:".to_owned(), "42.000%".to_owned());
+        desk.command(LogCommand::Progress { container: APP.to_owned(), id, status, progress });
+    };
+    let message = json!({"id": "app.tgz", "status": "Transfer Progress:", "progress": "42.000%"});
+    let mut desk = Desk::watched();
+    desk.line(APP, "a");
+    progress(&mut desk);
+    assert_eq!(desk.published(), [json!("a"), message.clone()]);
+    assert_eq!(desk.history(APP).0, ["a"]);
+    let mut unheard = Desk::new();
+    progress(&mut unheard);
+    assert_eq!(unheard.published(), [message]);
 }
 
 #[test]
@@ -163,8 +181,8 @@ fn a_huge_agent_line_is_cut_because_it_is_never_dropped() {
 fn lines_are_kept_but_not_published_while_nobody_listens() {
     let mut desk = Desk::new();
     desk.line(APP, "offline");
-    desk.command(Command::Session { up: true });
-    desk.command(Command::Matched { container: APP.to_owned(), answer: Ok(vec![json!([])]) });
+    desk.command(LogCommand::Session { up: true });
+    desk.command(LogCommand::Matched { container: APP.to_owned(), answer: Ok(vec![json!([])]) });
     desk.line(APP, "unheard");
     desk.pass(flush() * 2);
     assert_eq!(desk.published(), Vec::<Value>::new());
@@ -184,14 +202,14 @@ fn lines_are_kept_but_not_published_while_nobody_listens() {
 fn lines_before_the_first_answer_are_held_and_published_or_dropped_with_it() {
     for (answer, expected) in [(json!([9]), vec![json!("a\nb")]), (json!([]), vec![])] {
         let mut desk = Desk::new();
-        desk.command(Command::Session { up: true });
+        desk.command(LogCommand::Session { up: true });
         desk.line(APP, "a");
         desk.line(APP, "b");
         let topic = "reswarm.logs.serial.prod_6_app".to_owned();
         assert_eq!(desk.take(), [Output::Emit(Event::Lookup { container: APP.to_owned(), topic })]);
         desk.pass(Duration::from_secs(5));
         assert_eq!(desk.published(), Vec::<Value>::new());
-        desk.command(Command::Matched { container: APP.to_owned(), answer: Ok(vec![answer]) });
+        desk.command(LogCommand::Matched { container: APP.to_owned(), answer: Ok(vec![answer]) });
         desk.pass(flush());
         assert_eq!(desk.published(), expected);
     }
@@ -203,16 +221,16 @@ fn c6_each_session_asks_again_for_every_container() {
     desk.line(APP, "a");
     desk.line("dev_1_b", "b");
     desk.take();
-    desk.command(Command::Session { up: false });
+    desk.command(LogCommand::Session { up: false });
     desk.line(APP, "kept");
     desk.pass(flush());
     desk.line("dev_2_c", "new while offline");
     assert_eq!(desk.take(), [], "what was buffered is void too, and there is nobody to ask");
-    desk.command(Command::Session { up: true });
+    desk.command(LogCommand::Session { up: true });
     let asked: Vec<_> =
         desk.take().into_iter().filter(|output| matches!(output, Output::Emit(Event::Lookup { .. }))).collect();
     assert_eq!(asked.len(), 3, "{asked:?}");
-    desk.command(Command::Matched { container: APP.to_owned(), answer: Ok(vec![json!([3])]) });
+    desk.command(LogCommand::Matched { container: APP.to_owned(), answer: Ok(vec![json!([3])]) });
     desk.line(APP, "again");
     desk.pass(flush());
     assert_eq!(desk.published(), [json!("again")]);
@@ -221,28 +239,28 @@ fn c6_each_session_asks_again_for_every_container() {
 #[test]
 fn a_failed_question_is_asked_again_and_without_meta_events_every_30_s() {
     let mut desk = Desk::new();
-    desk.command(Command::Session { up: true });
+    desk.command(LogCommand::Session { up: true });
     desk.line(APP, "a");
     let questions = |desk: &mut Desk| {
         desk.take().iter().filter(|output| matches!(output, Output::Emit(Event::Lookup { .. }))).count()
     };
     assert_eq!(questions(&mut desk), 1);
-    desk.command(Command::Matched { container: APP.to_owned(), answer: Err("timeout".to_owned()) });
+    desk.command(LogCommand::Matched { container: APP.to_owned(), answer: Err("timeout".to_owned()) });
     desk.pass(Duration::from_secs(31));
     assert_eq!(questions(&mut desk), 1);
-    desk.command(Command::Matched { container: APP.to_owned(), answer: Ok(vec![]) });
+    desk.command(LogCommand::Matched { container: APP.to_owned(), answer: Ok(vec![]) });
     desk.pass(Duration::from_secs(300));
     assert_eq!(questions(&mut desk), 0, "events tell the rest");
-    desk.command(Command::MetaRefused);
+    desk.command(LogCommand::MetaRefused);
     for answer in [json!([1]), json!([])] {
         desk.pass(Duration::from_secs(30));
         assert_eq!(questions(&mut desk), 1);
-        desk.command(Command::Matched { container: APP.to_owned(), answer: Ok(vec![answer.clone()]) });
+        desk.command(LogCommand::Matched { container: APP.to_owned(), answer: Ok(vec![answer.clone()]) });
         desk.line(APP, "x");
         desk.pass(flush());
         assert_eq!(desk.published().is_empty(), answer == json!([]));
     }
-    desk.command(Command::Session { up: false });
+    desk.command(LogCommand::Session { up: false });
     desk.pass(Duration::from_secs(300));
     assert_eq!(questions(&mut desk), 0);
 }
@@ -250,7 +268,7 @@ fn a_failed_question_is_asked_again_and_without_meta_events_every_30_s() {
 #[test]
 fn a_viewer_of_a_container_that_is_not_followed_is_told() {
     let mut desk = Desk::new();
-    desk.command(Command::Session { up: true });
+    desk.command(LogCommand::Session { up: true });
     desk.subscribe(1, APP);
     assert_eq!(desk.take(), [Output::Emit(Event::Wanted { container: APP.to_owned() })]);
     let stream = desk.follow();
@@ -276,9 +294,9 @@ fn what_the_container_writes_goes_without_stamps_to_the_ring_and_the_viewers() {
 fn d4_lines_and_ends_of_an_older_stream_are_not_taken_for_those_of_the_newer() {
     let mut desk = Desk::watched();
     let old = desk.follow();
-    desk.command(Command::Unfollow { container: APP.to_owned() });
-    desk.command(Command::Follow { container: APP.to_owned() });
-    assert_eq!(desk.take(), [Output::Detach(APP.to_owned())], "the new one waits for the old one's end");
+    desk.command(LogCommand::Unfollow { container: APP.to_owned() });
+    desk.command(LogCommand::Follow { container: APP.to_owned(), project: None });
+    assert_eq!(desk.take(), [Output::Detach(old.clone())], "the new one waits for the old one's end");
     desk.end(&old, End::Eof);
     let new = desk.attached();
     assert_ne!(old, new);
@@ -312,7 +330,7 @@ fn d5_an_end_is_followed_by_a_stream_without_a_doubled_line() {
 #[test]
 fn history_is_saved_once_within_30_s_and_only_if_it_changed() {
     let mut desk = Desk::new();
-    desk.command(Command::Restore { container: APP.to_owned(), lines: vec!["old".to_owned()] });
+    desk.command(LogCommand::Restore { container: APP.to_owned(), lines: vec!["old".to_owned()] });
     assert_eq!(desk.hub.deadline(), None, "what was just read needs no save");
     for _ in 0..10 {
         desk.say("x");
@@ -327,7 +345,7 @@ fn history_is_saved_once_within_30_s_and_only_if_it_changed() {
         }
         other => panic!("{other:?}"),
     }
-    desk.command(Command::ClearHistory { container: APP.to_owned() });
+    desk.command(LogCommand::ClearHistory { container: APP.to_owned() });
     assert_eq!(desk.history(APP), (vec![], true));
     desk.pass(SAVE);
     assert_eq!(desk.take(), [Output::Emit(Event::Save { container: APP.to_owned(), lines: vec![] })]);
@@ -336,7 +354,7 @@ fn history_is_saved_once_within_30_s_and_only_if_it_changed() {
 #[test]
 fn the_engines_replay_takes_the_place_of_restored_history() {
     let mut desk = Desk::new();
-    desk.command(Command::Restore { container: APP.to_owned(), lines: vec!["one".to_owned(), "two".to_owned()] });
+    desk.command(LogCommand::Restore { container: APP.to_owned(), lines: vec!["one".to_owned(), "two".to_owned()] });
     desk.say("agent started");
     let stream = desk.follow();
     assert_eq!(desk.history(APP).0, ["one", "two", "agent started"]);
@@ -359,8 +377,8 @@ fn a_forgotten_container_leaves_nothing_behind() {
     let mut desk = Desk::watched();
     let stream = desk.follow();
     desk.hear(&stream, &["x"]);
-    desk.command(Command::Forget { container: APP.to_owned() });
-    assert_eq!(desk.take(), [Output::Detach(APP.to_owned())]);
+    desk.command(LogCommand::Forget { container: APP.to_owned() });
+    assert_eq!(desk.take(), [Output::Detach(stream.clone())]);
     desk.hear(&stream, &["late"]);
     assert_eq!(desk.history(APP), (vec![], true));
     desk.end(&stream, End::Broken("cancelled".to_owned()));
@@ -379,7 +397,7 @@ fn stop_flushes_saves_and_detaches() {
     let outputs = desk.hub.take_outputs();
     assert!(matches!(&outputs[0], Output::Publish(of) if of.payload == json!("x")), "{outputs:?}");
     assert!(matches!(&outputs[1], Output::Emit(Event::Save { .. })), "{outputs:?}");
-    assert_eq!(outputs[2], Output::Detach(APP.to_owned()));
+    assert_eq!(outputs[2], Output::Detach(stream));
 }
 
 #[test]

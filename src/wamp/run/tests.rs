@@ -181,6 +181,7 @@ impl Client {
 
     fn joined(&self, generation: u64, session: u64) {
         assert_eq!(self.beyond_failures(), Event::Joined { generation, session });
+        assert_eq!(self.event(), Event::Testament { generation });
     }
 
     fn stopped(self) {
@@ -268,6 +269,32 @@ fn c6_five_drops_in_a_row_give_six_sessions_with_everything_declared() {
         client.handle.send(Command::Yield { generation, request: 1, args: vec![], kwargs: Map::new() });
         client.handle.send(Command::Redial { reason: "no need to wait".to_owned() });
     }
+}
+
+#[test]
+fn a_testament_that_is_refused_starts_over_until_one_was_taken() {
+    let router = Router::new();
+    let client = Client::new(router.settings());
+    // Whether the router takes it, and whether the session goes on.
+    for (session, (taken, goes_on)) in
+        [(false, false), (false, false), (true, true), (false, true)].into_iter().enumerate()
+    {
+        let (session, generation) = (session as u64 + 100, session as u64 + 1);
+        let mut peer = router.welcome(session);
+        peer.send(json!([65, 1, 100]));
+        assert_eq!(peer.next()[3], "wamp.session.add_testament");
+        assert_eq!(client.beyond_failures(), Event::Joined { generation, session });
+        peer.send(if taken { json!([50, 2, {}]) } else { json!([8, 48, 2, {}, "wamp.error.no_such_procedure"]) });
+        if goes_on {
+            assert_eq!(client.event(), Event::Testament { generation });
+        } else {
+            assert_eq!(peer.next()[0], 6, "the session is left politely");
+        }
+        drop(peer);
+        assert!(matches!(client.event(), Event::Left { generation: of, .. } if of == generation));
+        client.handle.send(Command::Redial { reason: "no need to wait".to_owned() });
+    }
+    client.stopped();
 }
 
 #[test]

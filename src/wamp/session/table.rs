@@ -107,7 +107,7 @@ impl Session {
                 self.table.claim.state = State::Held(id);
                 self.outputs.push(Output::Reached(Milestone::Claimed));
                 if self.stage == Stage::Claim {
-                    self.add_testament(now);
+                    self.join(now);
                 }
             }
             Err((uri, payload)) if uri == ALREADY_EXISTS && self.stage == Stage::Claim => {
@@ -124,7 +124,7 @@ impl Session {
         self.table.claim.fail(now);
         self.outputs.push(Output::Reached(Milestone::NotClaimed));
         if self.stage == Stage::Claim {
-            self.add_testament(now);
+            self.join(now);
         }
     }
 

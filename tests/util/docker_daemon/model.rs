@@ -15,12 +15,14 @@ pub struct Behaviour {
     pub exits: Option<i64>,
     /// The start is refused (500) with this message.
     pub start_error: Option<String>,
+    /// It has a HEALTHCHECK, which says this at first.
+    pub health: Option<String>,
 }
 
-/// What a pull does.
+/// What a pull does; or a push, or a build.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pull {
-    /// It brings the image.
+    /// It brings the image where it is to be.
     Works,
     /// Its stream carries this error.
     Fails(String),
@@ -33,6 +35,8 @@ pub struct Model {
     pub containers: Vec<Container>,
     pub images: Vec<Image>,
     pub offers: BTreeMap<String, Pull>,
+    pub pushes: BTreeMap<String, Pull>,
+    pub builds: BTreeMap<String, Pull>,
     pub behaviours: BTreeMap<String, Behaviour>,
     pub taken_ports: Vec<u16>,
     pub events: Vec<Event>,
@@ -70,6 +74,7 @@ pub struct Container {
     pub status: &'static str,
     pub exit_code: i64,
     pub error: String,
+    pub health: Option<String>,
     pub created: Wall,
     pub started: Option<Wall>,
     pub finished: Option<Wall>,
@@ -158,6 +163,27 @@ impl Model {
         }
     }
 
+    /// A new image under this name; an older one loses it.
+    pub fn build(&mut self, reference: &str) {
+        let tag = with_tag(reference);
+        self.images.iter_mut().for_each(|image| image.tags.retain(|other| *other != tag));
+        self.add_image(&tag);
+    }
+
+    pub fn rename(&mut self, key: &str, name: &str) {
+        let at = self.index(key).expect("looked up before");
+        let old = std::mem::replace(&mut self.containers[at].name, name.to_owned());
+        self.tell(at, "rename", &[("oldName", &format!("/{old}"))]);
+    }
+
+    /// `false` if there is no such container.
+    pub fn set_health(&mut self, key: &str, status: &str) -> bool {
+        let Some(at) = self.index(key) else { return false };
+        self.containers[at].health = Some(status.to_owned());
+        self.tell(at, &format!("health_status: {status}"), &[]);
+        true
+    }
+
     pub fn create(&mut self, name: &str, spec: Value, image_id: String) -> String {
         let id = self.new_id();
         self.containers.push(Container {
@@ -168,6 +194,7 @@ impl Model {
             status: "created",
             exit_code: 0,
             error: String::new(),
+            health: None,
             created: clock::wall(),
             started: None,
             finished: None,
@@ -202,6 +229,7 @@ impl Model {
         container.exit_code = 0;
         container.error.clear();
         container.started = Some(clock::wall());
+        container.health.clone_from(&behaviour.health);
         behaviour.log.iter().for_each(|line| container.write(1, line));
         let id = container.id.clone();
         self.tell(at, "start", &[]);

@@ -120,6 +120,7 @@ pub fn reply(model: &mut Model, request: &Request) -> Reply {
         ("GET", ["images", name @ .., "json"]) => image(model, &name.join("/")),
         ("POST", ["images", name @ .., "tag"]) => tag(model, &name.join("/"), request),
         ("POST", ["images", name @ .., "push"]) => push(model, &name.join("/"), request),
+        ("POST", ["build"]) => build(model, request),
         ("DELETE", ["images", name @ ..]) => remove_image(model, &name.join("/")),
         ("GET", ["containers", "json"]) => list(model, request),
         ("POST", ["containers", "create"]) => create(model, request),
@@ -134,6 +135,7 @@ pub fn reply(model: &mut Model, request: &Request) -> Reply {
             model.stop(key);
             Reply::Json(204, Value::Null)
         }
+        ("POST", ["containers", key, "rename"]) => rename(model, key, request.query("name")),
         ("POST", ["containers", key, "wait"]) => wait(found(model, key), request),
         ("GET", ["containers", key, "logs"]) => logs(found(model, key), request),
         ("DELETE", ["containers", key]) if found(model, key).running() && !is_on(request, "force") => {
@@ -260,15 +262,18 @@ fn inspect(container: &Container) -> Value {
     }
     host["NetworkMode"] = json!(network_mode(container));
     config["Tty"] = json!(container.tty());
+    let mut state = json!({
+        "Status": container.status, "Running": container.running(), "Paused": false, "Restarting": false,
+        "OOMKilled": false, "Dead": false, "Pid": if container.running() { 4242 } else { 0 },
+        "ExitCode": container.exit_code, "Error": container.error,
+        "StartedAt": stamp(container.started), "FinishedAt": stamp(container.finished),
+    });
+    if let Some(status) = &container.health {
+        state["Health"] = json!({"Status": status, "FailingStreak": 0, "Log": []});
+    }
     json!({
         "Id": container.id, "Name": format!("/{}", container.name), "Image": container.image_id,
-        "Created": container.created.to_string(), "RestartCount": 0, "Config": config, "HostConfig": host,
-        "State": {
-            "Status": container.status, "Running": container.running(), "Paused": false, "Restarting": false,
-            "OOMKilled": false, "Dead": false, "Pid": if container.running() { 4242 } else { 0 },
-            "ExitCode": container.exit_code, "Error": container.error,
-            "StartedAt": stamp(container.started), "FinishedAt": stamp(container.finished),
-        },
+        "Created": container.created.to_string(), "RestartCount": 0, "Config": config, "HostConfig": host, "State": state,
     })
 }
 
@@ -276,17 +281,32 @@ fn create(model: &mut Model, request: &Request) -> Reply {
     let Ok(spec) = serde_json::from_slice::<Value>(&request.body) else { return refusal(400, "invalid JSON") };
     let (name, image) = (request.query("name"), spec["Image"].as_str().unwrap_or_default());
     let Some(at) = model.find_image(image) else { return refusal(404, &format!("No such image: {}", with_tag(image))) };
-    if let Some(other) = model.containers.iter().find(|other| other.name == name) {
-        let message = format!(
-            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or \
-             rename) that container to be able to reuse that name.",
-            other.id
-        );
-        return refusal(409, &message);
+    if let Some(conflict) = conflict(model, name) {
+        return refusal(409, &conflict);
     }
     let image_id = model.images[at].id.clone();
     let id = model.create(name, spec, image_id);
     Reply::Json(201, json!({"Id": id, "Warnings": []}))
+}
+
+/// What is said if another container has this name.
+fn conflict(model: &Model, name: &str) -> Option<String> {
+    let other = model.containers.iter().find(|other| other.name == name)?;
+    Some(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or \
+         rename) that container to be able to reuse that name.",
+        other.id
+    ))
+}
+
+fn rename(model: &mut Model, key: &str, name: &str) -> Reply {
+    match conflict(model, name) {
+        Some(conflict) => refusal(409, &format!("Error when allocating new name: {conflict}")),
+        None => {
+            model.rename(key, name);
+            Reply::Json(204, Value::Null)
+        }
+    }
 }
 
 fn start(model: &mut Model, key: &str) -> Reply {
@@ -448,15 +468,26 @@ fn tag(model: &mut Model, name: &str, request: &Request) -> Reply {
 /// What was pushed can be pulled.
 fn push(model: &mut Model, name: &str, request: &Request) -> Reply {
     let reference = format!("{name}:{}", request.query("tag"));
-    let record = if model.find_image(&reference).is_some() {
+    let mut push = model.pushes.get(&reference).cloned().unwrap_or(Pull::Works);
+    if model.find_image(&reference).is_none() {
+        push = Pull::Fails(format!("An image does not exist locally with the tag: {name}"));
+    } else if push == Pull::Works {
         model.offers.insert(reference, Pull::Works);
-        json!({"status": format!("{}: digest: sha256:12 size: 528", request.query("tag"))})
-    } else {
-        let text = format!("An image does not exist locally with the tag: {name}");
-        json!({"errorDetail": {"message": text}, "error": text})
-    };
-    let text = format!("{record}\r\n");
-    Reply::Stream(Box::new(move |_| Piece::Last(text.clone().into_bytes())))
+    }
+    let first = json!({"status": format!("The push refers to repository [{name}]")});
+    let last = json!({"status": format!("{}: digest: sha256:12 size: 528", request.query("tag"))});
+    progress(vec![first], vec![last], push)
+}
+
+fn build(model: &mut Model, request: &Request) -> Reply {
+    let tag = with_tag(request.query("t"));
+    let build = model.builds.get(&tag).cloned().unwrap_or(Pull::Works);
+    if build == Pull::Works {
+        model.build(&tag);
+    }
+    let stream = |text: String| json!({ "stream": text });
+    let first = stream("Step 1/1 : FROM scratch".to_owned());
+    progress(vec![first], vec![stream(format!("Successfully tagged {tag}\n"))], build)
 }
 
 fn pull(model: &mut Model, request: &Request) -> Reply {
@@ -465,22 +496,31 @@ fn pull(model: &mut Model, request: &Request) -> Reply {
     let Some(pull) = model.offers.get(&reference).cloned() else {
         return refusal(404, &format!("manifest for {reference} not found: manifest unknown: manifest unknown"));
     };
-    let mut records = vec![
+    if pull == Pull::Works {
+        model.add_image(&reference);
+    }
+    let first = vec![
         json!({"status": format!("Pulling from {name}"), "id": tag}),
         json!({"status": "Pulling fs layer", "progressDetail": {}, "id": "a3ed95caeb02"}),
     ];
-    match &pull {
-        Pull::Works => {
-            model.add_image(&reference);
-            let detail = json!({"current": 1000, "total": 1000});
-            records.push(json!({"status": "Downloading", "progressDetail": detail, "id": "a3ed95caeb02"}));
-            records.push(json!({"status": format!("Status: Downloaded newer image for {reference}")}));
-        }
+    let detail = json!({"current": 1000, "total": 1000});
+    let last = vec![
+        json!({"status": "Downloading", "progressDetail": detail, "id": "a3ed95caeb02"}),
+        json!({"status": format!("Status: Downloaded newer image for {reference}")}),
+    ];
+    progress(first, last, pull)
+}
+
+/// The records of a transfer: how it begins, and how it ends if it works.
+fn progress(first: Vec<Value>, last: Vec<Value>, how: Pull) -> Reply {
+    let mut records = first;
+    match &how {
+        Pull::Works => records.extend(last),
         Pull::Fails(text) => records.push(json!({"errorDetail": {"message": text}, "error": text})),
         Pull::Stalls => {}
     }
     let mut text = Some(records.iter().map(|record| format!("{record}\r\n")).collect::<String>());
-    Reply::Stream(Box::new(move |_| match (text.take(), &pull) {
+    Reply::Stream(Box::new(move |_| match (text.take(), &how) {
         (text, Pull::Stalls) => Piece::More(text.unwrap_or_default().into_bytes()),
         (text, _) => Piece::Last(text.unwrap_or_default().into_bytes()),
     }))

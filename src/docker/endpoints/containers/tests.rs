@@ -4,6 +4,7 @@ use super::*;
 use crate::docker::scripted::{Answer, LIMIT, Scripted, golden, json};
 use crate::docker::stream::{LogLine, Source};
 use crate::docker::{ApiVersion, MAX_VERSION, Reference, RegistryAuth};
+use crate::secret::Secret;
 
 fn engine(name: &str, answers: &[&str]) -> Scripted {
     Scripted::new(name, answers.iter().map(|answer| Answer::Close(golden(answer))).collect())
@@ -226,13 +227,38 @@ fn images_are_listed_inspected_and_removed() {
 
 #[test]
 fn a_push_and_a_tag_name_the_repository_and_the_tag() {
-    let engine = engine("push", &["pull-error", "create"]);
+    let engine = engine("push", &["push", "push-denied", "tag", "tag-unknown"]);
     let reference = Reference::parse("127.0.0.1:5000/apps/good:1.0");
-    let push = engine.docker.push_image(&reference, &RegistryAuth::default()).unwrap();
-    assert_eq!(push.finish(), Err(Error::Transfer("unknown blob".into())));
-    assert_eq!(asked(&engine), "POST /v1.41/images/127.0.0.1:5000/apps/good/push?tag=1.0");
+    let push = |username| {
+        let auth = RegistryAuth { username: Secret::new(username), password: Secret::new("hush") };
+        engine.docker.push_image(&reference, &auth).unwrap().finish()
+    };
+    assert_eq!(push("token"), Ok(()));
+    let request = engine.request();
+    assert!(request.starts_with("POST /v1.41/images/127.0.0.1:5000/apps/good/push?tag=1.0 HTTP/1.1\r\n"), "{request}");
+    let auth = "eyJ1c2VybmFtZSI6InRva2VuIiwicGFzc3dvcmQiOiJodXNoIn0=";
+    assert!(request.contains(&format!("\r\nX-Registry-Auth: {auth}\r\n")), "{request}");
+    assert_eq!(push("other"), Err(Error::Transfer("unauthorized: authentication required".into())));
+    asked(&engine);
     assert_eq!(engine.docker.tag_image("source:2", &reference), Ok(()));
     assert_eq!(asked(&engine), "POST /v1.41/images/source:2/tag?repo=127.0.0.1%3A5000%2Fapps%2Fgood&tag=1.0");
+    assert!(engine.docker.tag_image("absent:1", &reference).unwrap_err().is_not_found());
+}
+
+#[test]
+fn a_container_is_renamed_unless_another_one_has_the_name() {
+    let engine = engine("rename", &["rename", "rename-in-use", "inspect-404"]);
+    assert_eq!(engine.docker.rename_container("a", "kept 1"), Ok(()));
+    assert_eq!(asked(&engine), "POST /v1.41/containers/a/rename?name=kept%201");
+    assert!(engine.docker.rename_container("a", "b").unwrap_err().is_name_in_use());
+    assert!(engine.docker.rename_container("absent", "b").unwrap_err().is_not_found());
+}
+
+#[test]
+fn inspection_shows_what_a_healthcheck_found() {
+    let engine = engine("health", &["inspect-healthy"]);
+    let health = engine.docker.inspect_container("g_kept").unwrap().state.health;
+    assert_eq!(health, Some(Health { status: "healthy".into(), failing_streak: 0 }));
 }
 
 #[test]
