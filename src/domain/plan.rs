@@ -429,15 +429,34 @@ fn roll_back(case: Case, before: &[Step], after: &[Step]) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::transition::{TABLE, action};
     use super::*;
     use std::fmt::Write as _;
+
+    /// The whole table as text, for the golden file.
+    fn dump_table() -> String {
+        let mut text = String::new();
+        for (from, _) in TABLE {
+            for &requested in AppState::ALL {
+                if let Some(action) = action(*from, requested, Stage::Prod) {
+                    writeln!(text, "{from} -> {requested}: {action:?}").unwrap();
+                }
+                let dev = action(*from, requested, Stage::Dev);
+                if dev != action(*from, requested, Stage::Prod) {
+                    let dev = dev.map_or("-".to_owned(), |dev| format!("{dev:?}"));
+                    writeln!(text, "{from} -> {requested}: {dev} (DEV)").unwrap();
+                }
+            }
+        }
+        text
+    }
 
     fn dump() -> String {
         use Action::*;
         let mut text = String::from(
             "# (from, requested), then the plan of each action. Regenerate: UPDATE_GOLDEN=1 cargo test transitions\n",
         );
-        text += &super::super::transition::dump();
+        text += &dump_table();
         let actions = [
             Noop,
             Pull,

@@ -75,9 +75,9 @@ pub const COLUMNS: [AppState; 7] = [
     AppState::Stopped,
 ];
 
-type Row = (AppState, [Option<Action>; 7]);
+pub(super) type Row = (AppState, [Option<Action>; 7]);
 
-const TABLE: &[Row] = {
+pub(super) const TABLE: &[Row] = {
     use Action::*;
     use AppState as S;
     const NONE: Option<Action> = None;
@@ -157,26 +157,6 @@ impl Action {
     pub fn ends_update(self) -> bool {
         matches!(self, Action::CancelUpdate | Action::CancelUpdateAndRemove | Action::CancelUpdateAndUninstall)
     }
-}
-
-/// The whole table as text, for the golden file.
-#[cfg(test)]
-pub(super) fn dump() -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for (from, _) in TABLE {
-        for &requested in AppState::ALL {
-            if let Some(action) = action(*from, requested, Stage::Prod) {
-                writeln!(text, "{from} -> {requested}: {action:?}").unwrap();
-            }
-            let dev = action(*from, requested, Stage::Dev);
-            if dev != action(*from, requested, Stage::Prod) {
-                let dev = dev.map_or("-".to_owned(), |dev| format!("{dev:?}"));
-                writeln!(text, "{from} -> {requested}: {dev} (DEV)").unwrap();
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
