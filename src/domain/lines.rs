@@ -99,6 +99,11 @@ pub fn port_elsewhere(service: &str, declared: u16, host_port: u16) -> String {
     format!("Port {declared}{of} is taken by another app; it is reachable on host port {host_port} instead")
 }
 
+/// M-ENVSKIP
+pub fn env_skipped(names: &[String]) -> String {
+    format!("These variables are left out, compose cannot read their names: {}", names.join(", "))
+}
+
 /// M-EXIT
 pub fn exited(name: &str, stage: &str, code: i64, out_of_memory: bool) -> String {
     let reason = if out_of_memory { ", it ran out of memory" } else { "" };

@@ -15,6 +15,8 @@ pub mod tap;
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dotenv;

@@ -27,7 +27,7 @@ pub(super) struct Cli<'a> {
     pub(super) programs: &'a Programs,
     pub(super) cancel: &'a Cancel,
     /// `DOCKER_HOST`
-    host: String,
+    pub(super) host: String,
     pub(super) credentials: Credentials,
 }
 

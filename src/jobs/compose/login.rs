@@ -92,14 +92,14 @@ fn remove(path: &Path) -> io::Result<()> {
 impl Cli<'_> {
     /// Logs in at each registry in turn; the first failure ends it.
     pub(super) fn log_in(&self, logins: &[Login]) -> Result<(), Failure> {
-        logins.iter().filter(|login| !login.username.is_empty()).try_for_each(|login| self.log_in_at(login))
+        logins.iter().filter(|login| !login.username.is_empty()).try_for_each(|login| self.log_in_at(login, DEADLINE))
     }
 
-    fn log_in_at(&self, login: &Login) -> Result<(), Failure> {
+    fn log_in_at(&self, login: &Login, deadline: Duration) -> Result<(), Failure> {
         let host = host(&login.registry);
         let mut command = self.command("docker");
         command.args(["login", "-u", login.username.reveal(), "--password-stdin", "--", host]);
-        let (mut said, limits) = (Vec::new(), Limits { total: Some(DEADLINE), quiet: None });
+        let (mut said, limits) = (Vec::new(), Limits { total: Some(deadline), quiet: None });
         let take = |_: Stream, bytes: &[u8]| said.extend_from_slice(&bytes[..bytes.len().min(SAID - said.len())]);
         let end = child::run(command, login.password.reveal().as_bytes(), limits, self.cancel, take);
         let why = match end.map_err(|error| Failure::of(format_args!("docker login {host}"), error))? {
@@ -113,7 +113,7 @@ impl Cli<'_> {
             End::TimedOut | End::Quiet => format!(
                 "no answer within {} s. If this device reaches the internet by a proxy, the registry may have to be one \
                  of its exceptions (NO_PROXY, for the Docker Engine too)",
-                DEADLINE.as_secs()
+                deadline.as_secs()
             ),
         };
         let hidden = match login.password.reveal() {
@@ -133,7 +133,10 @@ fn host(registry: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::jobs::programs::Programs;
     use crate::os::scratch::Scratch;
+    use crate::secret::Secret;
     use serde_json::json;
 
     #[test]
@@ -175,6 +178,32 @@ mod tests {
         base.file("config.json", "no json");
         drop(Credentials::create(dir.path(), "a", Some(base.path())).unwrap());
         drop(Credentials::create(dir.path(), "a", Some(&base.join("none"))).unwrap());
+    }
+
+    #[test]
+    fn s4_a_registry_that_does_not_answer_is_named_with_what_helps() {
+        let dir = Scratch::new();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/program.sh");
+        files::link(&script, &dir.join("docker")).unwrap();
+        dir.file("do-login", "read -r word; echo $word; while :; do /bin/sleep 1; done");
+        let programs = Programs::with([("PATH".into(), dir.path().into())]);
+        let cli = Cli {
+            programs: &programs,
+            cancel: &Cancel::new(),
+            host: String::new(),
+            credentials: Credentials::create(dir.path(), "a", None).unwrap(),
+        };
+        let login = Login {
+            registry: "registry.test/".to_owned(),
+            username: Secret::new("token"),
+            password: Secret::new("hush"),
+        };
+        let Err(Failure::Text(text)) = cli.log_in_at(&login, Duration::from_millis(200)) else { panic!("logged in") };
+        assert!(text.starts_with("docker login registry.test failed: no answer within 0 s."), "{text}");
+        assert!(text.contains("proxy") && !text.contains("hush"), "{text}");
+        fs::remove_file(dir.join("docker")).unwrap();
+        let absent = cli.log_in_at(&login, DEADLINE);
+        assert!(matches!(absent, Err(Failure::Text(text)) if text.starts_with("docker login registry.test: ")));
     }
 
     #[test]
