@@ -178,7 +178,11 @@ fn d4_each_wish_to_follow_lists_once_more_and_doubles_no_stream() {
     assert_eq!(bench.follow(1), Vec::<String>::new());
     let found = vec![running("new-1"), running("side-1"), running("web-1")];
     let (orders, _) = bench.end(1, "list", listing(found.clone(), &[]));
-    assert_eq!(orders, [format!("list {PROJECT}"), "new-1 tail 100".to_owned()], "one more for all that came meanwhile");
+    assert_eq!(
+        orders,
+        [format!("list {PROJECT}"), "new-1 tail 100".to_owned()],
+        "one more for all that came meanwhile"
+    );
     assert_eq!(bench.end(1, "list", listing(found, &[])), (vec![], vec![]));
 }
 
