@@ -19,6 +19,8 @@ use crate::clock::{self, Wall};
 use crate::docker::{Address, ApiVersion, Docker};
 use crate::thread::{self, Exit};
 
+mod feed;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A hub with everything it talks to. Stopped when it is dropped.

@@ -17,7 +17,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A hub in a session, with an engine, and with a viewer of each app.
-struct Hub {
+pub struct Hub {
     handle: Handle,
     published: Receiver<Publication>,
     events: Receiver<Event>,
@@ -26,11 +26,11 @@ struct Hub {
 }
 
 impl Hub {
-    fn with(daemon: &DockerDaemon) -> Hub {
+    pub fn with(daemon: &DockerDaemon) -> Hub {
         Hub::of(Docker::at(Address::from_setting(&daemon.host(), "").expect("the daemon has an address")))
     }
 
-    fn of(docker: Docker) -> Hub {
+    pub fn of(docker: Docker) -> Hub {
         let ((publications, published), (inbox, events), (exits, exit)) = (unbounded(), unbounded(), bounded(1));
         let publish = move |publication: Option<Publication>| {
             publication.into_iter().for_each(|publication| publications.send(publication).unwrap_or_default());
@@ -46,18 +46,18 @@ impl Hub {
         hub
     }
 
-    fn follow(&self, container: &str, project: &str) {
+    pub fn follow(&self, container: &str, project: &str) {
         let (container, project) = (container.to_owned(), Some(project.to_owned()));
         self.handle.send(LogCommand::Follow { container, project });
     }
 
-    fn unfollow(&self, container: &str) {
+    pub fn unfollow(&self, container: &str) {
         self.handle.send(LogCommand::Unfollow { container: container.to_owned() });
     }
 
     /// Lines as viewers get them, until the last one is there.
     #[track_caller]
-    fn lines_until(&self, last: &str) -> Vec<String> {
+    pub fn lines_until(&self, last: &str) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         while lines.last().map(String::as_str) != Some(last) {
             match self.published.recv_timeout(LIMIT) {
@@ -73,7 +73,7 @@ impl Hub {
 
     /// The history of an app; every command before it has been obeyed then.
     #[track_caller]
-    fn history(&self, container: &str) -> Vec<String> {
+    pub fn history(&self, container: &str) -> Vec<String> {
         let token = self.token.replace(self.token.get() + 1);
         self.handle.send(LogCommand::History { container: container.to_owned(), token });
         loop {
@@ -86,14 +86,14 @@ impl Hub {
 
     /// Ends the hub, and waits for it.
     #[track_caller]
-    fn stop(self) -> Exit {
+    pub fn stop(self) -> Exit {
         self.handle.stop();
         self.exit.recv_timeout(LIMIT).expect("the hub ends")
     }
 }
 
 /// How many threads of this process have a name that begins like this.
-fn threads(name: &str) -> usize {
+pub fn threads(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("this process");
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|of| of.starts_with(name)).count()

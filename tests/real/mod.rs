@@ -25,6 +25,8 @@ mod outage;
 #[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
+mod projects;
+#[cfg(test)]
 mod replay;
 
 use crate::util::{TempDir, wait_until};
