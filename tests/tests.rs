@@ -14,6 +14,8 @@ mod demo;
 mod fuzz;
 /// The job workers against the fake Docker daemon.
 mod jobs;
+/// The log hub against the fake Docker daemon.
+mod logs;
 /// The agent over a network path that fails, a fleet of sessions, and the agent under load.
 mod network;
 /// The real parts: Docker Engine, registry, Crossbar, compose, and the scenarios against them.

@@ -36,7 +36,7 @@ const TARGETS: [(&str, &str); 8] = [
 ];
 
 /// The functional core and the protocols: no IO, no clock, no thread, no channel, no log call.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "src/domain/",
     "src/wamp/message",
     "src/wamp/auth",
@@ -52,6 +52,7 @@ const PURE: [&str; 16] = [
     "src/logs/follow.rs",
     "src/logs/hub",
     "src/logs/streams",
+    "src/logs/position",
     "src/logs/project",
 ];
 

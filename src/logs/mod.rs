@@ -19,6 +19,7 @@ mod follower;
 mod gate;
 mod hub;
 mod listing;
+mod position;
 pub mod project;
 mod ring;
 pub mod source;

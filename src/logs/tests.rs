@@ -20,6 +20,8 @@ use crate::docker::{Address, ApiVersion, Docker};
 use crate::probe::Round;
 use crate::thread::{self, Exit};
 
+mod feed;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A hub with everything it talks to. Stopped when it is dropped.

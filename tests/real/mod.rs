@@ -37,6 +37,8 @@ mod outage;
 #[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
+mod projects;
+#[cfg(test)]
 mod publishing;
 #[cfg(test)]
 mod replay;

@@ -253,8 +253,13 @@ fn network_mode(container: &Container) -> &str {
     container.spec["HostConfig"]["NetworkMode"].as_str().filter(|mode| !mode.is_empty()).unwrap_or("default")
 }
 
+/// A time as the Engine writes it, to the nanosecond.
+fn precise(time: Wall) -> String {
+    format!("{}.{:09}Z", time.to_string().trim_end_matches('Z'), time.nanos)
+}
+
 fn inspect(container: &Container) -> Value {
-    let stamp = |time: Option<Wall>| time.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_string());
+    let stamp = |time: Option<Wall>| time.map_or("0001-01-01T00:00:00Z".to_owned(), precise);
     let mut config = container.spec.clone();
     let mut host = config["HostConfig"].take();
     if !host.is_object() {
@@ -354,7 +359,7 @@ fn logs(container: &Container, request: &Request) -> Reply {
             if !(since..=until).contains(&nanos(*time)) {
                 continue;
             }
-            let stamp = if timestamps { format!("{time} ") } else { String::new() };
+            let stamp = if timestamps { format!("{} ", precise(*time)) } else { String::new() };
             let text = format!("{stamp}{line}{}", if tty { "\r\n" } else { "\n" });
             if !tty {
                 bytes.extend([*source, 0, 0, 0]);
