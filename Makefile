@@ -27,7 +27,7 @@ run: ## the demonstration: cloud, registry, agent and an app on this machine, as
 	@exec $(TARGET_DIR)/debug/examples/demo $(ARGS)
 
 build: ## the agent for this machine, as small as it gets: target/release/reagent
-	$(CARGO) build --locked --release --bin reagent
+	RUSTFLAGS="$(RUSTFLAGS) $(NO_PATHS)" $(CARGO) build --locked --release --bin reagent
 
 build-all: ## the agent for each line of `targets`: static files in build/. WITH=cross or WITH=zig says with what
 	@cross/build $(TARGETS)
@@ -86,6 +86,9 @@ rollout: ## build-all-docker, publish, release
 clean: ## remove what was built, build/ too; what tests/env and cross/build have installed below .real stays
 	@cross/docker clean
 	$(CARGO) clean
+
+# Panics name their source file. Where that was on the machine of the build is in no release.
+NO_PATHS = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/build
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
