@@ -47,7 +47,7 @@ pub fn run(options: Options) -> u8 {
         console::write_if_ready(std::io::stderr(), format!("no log: {error}\n").as_bytes());
     }
     let milestones = Milestones::with_pretty_logging(options.pretty_logging);
-    milestones.say(&format!("reagent {} ({}), starting", release::VERSION, release::ARCH));
+    milestones.say(&format!("{}, starting", release::NAME));
     log::debug!("arguments: {:?}", std::env::args().skip(1).collect::<Vec<_>>());
     options.warnings.iter().chain(&oddity).for_each(|warning| log::warn!("{warning}"));
     mention_oddities(&options);
