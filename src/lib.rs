@@ -77,7 +77,7 @@
 //!
 //! # Reading order
 //!
-//! This page, [`domain`], [`domain::transition`], [`state::main_loop`], [`rpc`]. After these five the rest is detail: what a
+//! This page, [`domain`], [`domain::transition`] with [`domain::plan`], [`state::main_loop`], [`rpc`]. After these the rest is detail: what a
 //! word means on the wire is in `wamp` and `docker`, what is done to a container is in `jobs`. Rules that the compiler does
 //! not know are in `tests/tidy.rs`.
 
