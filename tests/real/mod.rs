@@ -7,7 +7,10 @@
 
 #![allow(dead_code, reason = "the scenarios use these as they come")]
 
+pub mod compose;
 pub mod engine;
+#[cfg(test)]
+mod machine;
 pub mod relay;
 pub mod stage;
 pub mod tap;
@@ -35,6 +38,10 @@ mod parts_tests;
 mod publishing;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod sequences;
+#[cfg(test)]
+mod walk;
 
 use crate::util::{TempDir, wait_until};
 use base64::Engine;
