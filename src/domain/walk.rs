@@ -15,8 +15,8 @@ use super::{Job, State};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long it may take to be healthy, if it has a HEALTHCHECK.
-const HEALTHY_WITHIN: Duration = Duration::from_secs(120);
+/// How many times its probation it may take to be healthy, if it has a HEALTHCHECK: 120 s of the usual 30 s.
+const HEALTHY_WITHIN: u32 = 4;
 /// How often it is looked at meanwhile; mostly an event comes first.
 const PULSE: Duration = Duration::from_secs(10);
 
@@ -235,15 +235,15 @@ impl State {
             let reason = lines::ended(container);
             return self.roll_back(id, &reason);
         }
-        let ran = now.saturating_sub(since);
+        let (ran, healthy_within) = (now.saturating_sub(since), probation * HEALTHY_WITHIN);
         let left = match container.health {
             Some(Health::Healthy) => None,
             None => probation.checked_sub(ran).filter(|left| !left.is_zero()),
-            Some(_) if ran >= HEALTHY_WITHIN => {
-                let text = format!("it was not healthy within {}", lines::span(HEALTHY_WITHIN));
+            Some(_) if ran >= healthy_within => {
+                let text = format!("it was not healthy within {}", lines::span(healthy_within));
                 return self.roll_back(id, &text);
             }
-            Some(_) => Some(PULSE.min(HEALTHY_WITHIN - ran)),
+            Some(_) => Some(PULSE.min(healthy_within - ran)),
         };
         match left {
             None => self.advance(id),

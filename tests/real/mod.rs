@@ -8,6 +8,9 @@
 #![allow(dead_code, reason = "the scenarios use these as they come")]
 
 pub mod engine;
+pub mod flavour;
+#[cfg(test)]
+mod machine;
 pub mod relay;
 pub mod stage;
 pub mod tap;
@@ -43,7 +46,11 @@ mod publishing;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod sequences;
+#[cfg(test)]
 mod threads;
+#[cfg(test)]
+mod walk;
 
 use crate::util::{TempDir, wait_until};
 use base64::Engine;
