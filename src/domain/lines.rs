@@ -71,6 +71,7 @@ pub fn cancelled(action: Action) -> &'static str {
         Action::CancelBuild | Action::Build => "Build canceled",
         Action::CancelPush | Action::Publish | Action::RemoveThenPublish => "Release canceled",
         Action::CancelTransfer => "Transfer canceled",
+        Action::Run | Action::RecoverToRunning => "Start canceled",
         _ => "Download canceled",
     }
 }

@@ -19,5 +19,6 @@ pub mod release;
 pub(crate) mod scratch;
 pub mod socket;
 pub mod statistics;
+pub mod strays;
 pub mod time;
 pub mod tree;

@@ -11,7 +11,7 @@ use crate::docker;
 use crate::domain::job::Login;
 use crate::jobs::work::Failure;
 use crate::os::child::{self, End, Limits, Stream};
-use crate::os::files;
+use crate::os::{files, strays};
 use log::warn;
 use serde_json::{Map, Value};
 use std::fs;
@@ -25,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of what a login says.
 const SAID: usize = 16 * 1024;
 const FOLDER: &str = ".compose-login";
+/// The variable that names it to the programs of a job.
+pub(super) const CONFIG: &str = "DOCKER_CONFIG";
 
 /// The directory; removed when dropped.
 pub(super) struct Credentials(PathBuf);
@@ -74,9 +76,13 @@ impl Drop for Credentials {
     }
 }
 
-/// Removes what jobs left that did not end: their agent was killed.
+/// Removes what jobs left that did not end, since their agent was killed: programs that still run, then their directories.
 pub(in crate::jobs) fn forget_all(agent_dir: &Path) {
-    let path = agent_dir.join(FOLDER);
+    let path = std::path::absolute(agent_dir).unwrap_or_else(|_| agent_dir.to_owned()).join(FOLDER);
+    let left = strays::kill_by_variable(&format!("{CONFIG}={}/", path.display()));
+    if !left.is_empty() {
+        warn!("killed what an agent before has left running: processes {left:?}");
+    }
     if let Err(error) = remove(&path) {
         warn!("{}: {error}", path.display());
     }
