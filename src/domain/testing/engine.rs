@@ -1,7 +1,7 @@
 //! The model engine: containers, images, directories; it performs jobs, fails, loses events, tells what is true.
 
 use crate::domain::compose;
-use crate::domain::job::{ComposeCommand, Container, ContainerEvent, JobSpec, Observation, Outcome, Project};
+use crate::domain::job::{ComposeCommand, Container, ContainerEvent, Folder, JobSpec, Observation, Outcome, Project};
 use crate::domain::ports::{Binding, Published};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,8 @@ pub(in crate::domain) struct Engine {
     pub missing: BTreeSet<String>,
     /// Words of [`name`] whose job fails with this text; the count says how often.
     pub fails: BTreeMap<&'static str, (u32, &'static str)>,
+    /// Directories of projects with their definition.
+    pub definitions: Vec<Folder>,
     /// There is no compose.
     pub without_compose: bool,
     /// The next starts end at once, before their end is heard of.
@@ -116,7 +118,7 @@ impl Engine {
             JobSpec::Observe { .. } => Outcome::Observed(Observation {
                 containers: self.containers.values().cloned().collect(),
                 images: self.images.iter().cloned().collect(),
-                definitions: Vec::new(),
+                definitions: self.definitions.clone(),
             }),
             JobSpec::Look { container } => Outcome::Looked(self.containers.get(container).cloned().map(Box::new)),
             JobSpec::Pull { image, .. } if self.missing.contains(image) => Outcome::Failed("not found".to_owned()),
@@ -142,6 +144,7 @@ impl Engine {
             }
             JobSpec::DeleteFiles(folder) => {
                 self.folders.remove(&folder.name);
+                self.definitions.retain(|known| known != folder);
                 Outcome::Done
             }
             JobSpec::WriteLiveFiles(files) => {
@@ -216,6 +219,11 @@ impl Engine {
 
     fn compose(&mut self, project: &Project, command: &ComposeCommand) -> Outcome {
         let images = compose::images(&project.definition).unwrap_or_default();
+        let takes_away =
+            matches!(command, ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove);
+        if !takes_away && !self.without_compose && !self.definitions.contains(&project.folder) {
+            self.definitions.push(project.folder.clone());
+        }
         match command {
             ComposeCommand::Pull { services } => self.with_compose(|engine| {
                 let wanted = images.into_iter().filter(|(name, _)| services.is_empty() || services.contains(name));
