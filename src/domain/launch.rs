@@ -84,8 +84,8 @@ impl State {
 
     fn prepare(&mut self, id: AppKey, release: Release) -> Result<Prepared, String> {
         let request = self.request_to_run(id)?;
-        let newest = request.new_docker_compose.as_ref().filter(|_| release == Release::Newest);
-        let authored = newest.or(request.docker_compose.as_ref()).ok_or("the app has no compose definition")?;
+        let authored = self.apps.get(&id).map(|app| app.definition(release)).filter(|known| !known.is_null());
+        let authored = &authored.ok_or("the app has no compose definition")?.clone();
         // A bad list is told when ports are synchronised; it must not keep a project from being stopped.
         let rules = PortRule::list(&request.ports).unwrap_or_default();
         let entries = compose::ports(authored)?;

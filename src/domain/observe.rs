@@ -277,7 +277,11 @@ impl State {
                 let has_files = seen.definitions.iter().any(|known| known.stage == id.stage && known.name == app.name);
                 let images = compose::images(app.definition(Release::Installed));
                 let has_images = images.is_ok_and(|images| compose::missing(&images, &seen.images).is_empty());
-                corrected_project(app.state, has_files, has_images)
+                match corrected_project(app.state, has_files, has_images) {
+                    // Its directories are there: the uninstallation was interrupted, and is not done.
+                    AppState::Uninstalled if has_files && app.wanted == AppState::Uninstalled => AppState::Removed,
+                    state => state,
+                }
             }
             _ => {
                 let repository = self.names(id, &app.name).image;

@@ -7,7 +7,6 @@ use super::job::{Build, ComposeCommand, Folder, JobSpec, Login, Project, Rehost}
 use super::launch::Release;
 use super::names::{self, Names};
 use super::plan::{Kind, Step, Version};
-use super::request::Request;
 use super::slot::{App, Run, Slot};
 use crate::secret::Secret;
 use serde_json::Value;
@@ -222,13 +221,18 @@ impl State {
 }
 
 impl App {
-    /// The compose definition of a release.
+    /// The compose definition of a release; while something is done with the app, the newest one is that of its begin.
     pub(super) fn definition(&self, release: Release) -> &Value {
-        match &self.request {
-            Some(Request { new_docker_compose: Some(newest), .. }) if release == Release::Newest => newest,
-            Some(Request { docker_compose: Some(installed), .. }) => installed,
-            _ => &Value::Null,
-        }
+        let Some(request) = &self.request else { return &Value::Null };
+        let newest = match &self.slot {
+            Slot::Busy(run) => &run.definition,
+            Slot::Idle => &request.new_docker_compose,
+        };
+        newest
+            .as_ref()
+            .filter(|_| release == Release::Newest)
+            .or(request.docker_compose.as_ref())
+            .unwrap_or(&Value::Null)
     }
 }
 

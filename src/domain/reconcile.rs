@@ -252,7 +252,7 @@ impl State {
     pub(super) fn adopt_update(&mut self, id: AppKey) {
         let updated = self.id();
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let (Slot::Busy(run), Some(request)) = (&app.slot, &mut app.request) else { return };
+        let (Slot::Busy(run), Some(request)) = (&mut app.slot, &mut app.request) else { return };
         app.version.clone_from(&run.newest);
         app.release_key = run.new_release_key;
         app.updated = updated;
@@ -261,8 +261,11 @@ impl State {
         request.version.clone_from(&app.version);
         request.release_key = app.release_key;
         request.requested_state = app.wanted;
-        if let Some(compose) = request.new_docker_compose.take() {
-            request.docker_compose = Some(compose);
+        if let Some(definition) = run.definition.take() {
+            request.docker_compose = Some(definition);
+        }
+        if request.newest_version == app.version {
+            request.new_docker_compose = None;
         }
         self.persist_request(id);
     }

@@ -11,6 +11,7 @@ use super::plan::{Case, Kind, Step};
 use super::ports::Binding;
 use super::request::Request;
 use super::transition::{self, Action};
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -129,6 +130,8 @@ pub struct Run {
     pub newest: String,
     /// Its release.
     pub new_release_key: u64,
+    /// Its compose definition, if it brings one.
+    pub definition: Option<Value>,
 }
 
 impl Run {
@@ -153,6 +156,7 @@ impl Run {
             old_version: app.version.clone(),
             newest: if newest.is_empty() { app.version.clone() } else { newest },
             new_release_key: app.request.as_ref().map_or(0, |request| request.new_release_key),
+            definition: app.request.as_ref().and_then(|request| request.new_docker_compose.clone()),
         }
     }
 }

@@ -221,8 +221,10 @@ impl Engine {
 
     fn compose(&mut self, project: &Project, command: &ComposeCommand) -> Outcome {
         let images = compose::images(&project.definition).unwrap_or_default();
-        self.definitions.retain(|known| *known != project.folder);
-        self.definitions.push(project.folder.clone());
+        let takes_away = matches!(command, ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove);
+        if !takes_away && !self.without_compose && !self.definitions.contains(&project.folder) {
+            self.definitions.push(project.folder.clone());
+        }
         match command {
             ComposeCommand::Pull { services } => self.with_compose(|engine| {
                 let wanted = images.into_iter().filter(|(name, _)| services.is_empty() || services.contains(name));

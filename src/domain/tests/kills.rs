@@ -57,6 +57,30 @@ fn s7_a_stop_is_finished() {
     );
 }
 
+/// A compose app that runs.
+fn running_project() -> World {
+    let mut world = World::connected();
+    let definition = json!({"services": {"web": {"image": "web:1"}, "db": {"image": "db:1"}}});
+    world.request(1, "RUNNING", json!({"docker_compose": definition}));
+    world.settle();
+    assert_eq!(world.tables.apps[&prod(1)].state, AppState::Running);
+    world
+}
+
+#[test]
+fn s7_an_uninstall_of_a_project_is_finished_with_its_directories() {
+    killed_everywhere(
+        running_project,
+        |world| {
+            world.request(1, "UNINSTALLED", json!({"docker_compose": {"services": {"web": {"image": "web:1"}}}}));
+        },
+        |world| {
+            assert!(world.engine.containers.is_empty() && world.state.apps.is_empty());
+            assert!(world.engine.folders.is_empty() && world.engine.definitions.is_empty());
+        },
+    );
+}
+
 #[test]
 fn s7_a_removal_and_an_uninstall_are_finished() {
     killed_everywhere(

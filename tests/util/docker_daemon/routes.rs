@@ -10,7 +10,7 @@ use reagent::clock::Wall;
 use serde_json::{Value, json};
 
 use super::model::{Container, Model, Pull, Thing, nanos, with_tag};
-use super::{Inner, Mode, Request, Shared, write};
+use super::{Inner, Mode, Request, Shared, cli, write};
 
 /// How often a stream looks whether its client is still there.
 pub const LOOK: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ pub enum Reply {
     /// Status and JSON; `Null` is no body.
     Json(u16, Value),
     /// Plain text.
-    Text(&'static str),
+    Text(String),
     /// A stream: each call of the function gives what is new since the last one.
     Stream(Box<dyn FnMut(&Inner) -> Piece>),
 }
@@ -56,7 +56,7 @@ impl Client<'_> {
     pub fn send(&self, reply: Reply, request: &Request, half: bool) {
         let (status, kind, body) = match reply {
             Reply::Stream(next) => return self.send_stream(next, half),
-            Reply::Text(text) => (200, "text/plain; charset=utf-8", text.as_bytes().to_vec()),
+            Reply::Text(text) => (200, "text/plain; charset=utf-8", text.into_bytes()),
             Reply::Json(status, Value::Null) => (status, "application/json", Vec::new()),
             Reply::Json(status, value) => (status, "application/json", format!("{value}\n").into_bytes()),
         };
@@ -107,7 +107,7 @@ fn head(status: u16) -> String {
 pub fn reply(model: &mut Model, request: &Request) -> Reply {
     let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     match (request.method.as_str(), path.as_slice()) {
-        ("HEAD" | "GET", ["_ping"]) => Reply::Text("OK"),
+        ("HEAD" | "GET", ["_ping"]) => Reply::Text("OK".to_owned()),
         ("GET", ["version"]) => Reply::Json(200, json!({"Version": "20.10.24", "ApiVersion": "1.41", "Os": "linux"})),
         ("GET", ["info"]) => info(model),
         ("GET", ["events"]) => events(model, request),
@@ -115,6 +115,12 @@ pub fn reply(model: &mut Model, request: &Request) -> Reply {
         ("GET", ["volumes"]) => Reply::Json(200, json!({"Volumes": things(&model.volumes, request), "Warnings": null})),
         ("DELETE", ["networks", name]) => remove_thing(&mut model.networks, name, 403, "network has active endpoints"),
         ("DELETE", ["volumes", name]) => remove_thing(&mut model.volumes, name, 409, "volume is in use - [1]"),
+        ("POST", ["cli"]) => {
+            let words = String::from_utf8_lossy(&request.body);
+            let words: Vec<&str> = words.split('\0').collect();
+            let step = request.query("step").parse().unwrap_or_default();
+            Reply::Text(cli::run(model, &words, step).answer())
+        }
         ("GET", ["images", "json"]) => images(model, request),
         ("POST", ["images", "create"]) => pull(model, request),
         ("GET", ["images", name @ .., "json"]) => image(model, &name.join("/")),
@@ -382,7 +388,7 @@ fn events(model: &Model, request: &Request) -> Reply {
         let mut bytes = Vec::new();
         for event in inner.model.events.iter().skip(next) {
             next += 1;
-            let of_type = types.as_ref().is_none_or(|types| types.iter().any(|kind| kind == "container"));
+            let of_type = types.as_ref().is_none_or(|types| types.iter().any(|kind| kind == event.kind));
             let of_action = wanted.as_ref().is_none_or(|all| all.contains(&event.action));
             if of_type && of_action && since.is_none_or(|since| event.nanos >= since) {
                 bytes.extend(format!("{}\n", event.record).into_bytes());
@@ -466,13 +472,17 @@ fn tag(model: &mut Model, name: &str, request: &Request) -> Reply {
     let Some(at) = model.find_image(name) else { return refusal(404, &format!("No such image: {}", with_tag(name))) };
     let tag = format!("{}:{}", request.query("repo"), request.query("tag"));
     model.images.iter_mut().for_each(|image| image.tags.retain(|other| *other != tag));
-    model.images[at].tags.push(tag);
+    model.images[at].tags.push(tag.clone());
+    model.tell_of_image("tag", &tag);
     Reply::Json(201, Value::Null)
 }
 
 /// What was pushed can be pulled.
 fn push(model: &mut Model, name: &str, request: &Request) -> Reply {
     let reference = format!("{name}:{}", request.query("tag"));
+    if let Some(error) = &model.registry_error {
+        return progress(Vec::new(), Vec::new(), Pull::Fails(error.clone()));
+    }
     let mut push = model.pushes.get(&reference).cloned().unwrap_or(Pull::Works);
     if model.find_image(&reference).is_none() {
         push = Pull::Fails(format!("An image does not exist locally with the tag: {name}"));
@@ -498,6 +508,9 @@ fn build(model: &mut Model, request: &Request) -> Reply {
 fn pull(model: &mut Model, request: &Request) -> Reply {
     let (name, tag) = (request.query("fromImage"), request.query("tag"));
     let reference = format!("{name}{}{tag}", if tag.contains(':') { "@" } else { ":" });
+    if let Some(error) = &model.registry_error {
+        return refusal(500, error);
+    }
     let Some(pull) = model.offers.get(&reference).cloned() else {
         return refusal(404, &format!("manifest for {reference} not found: manifest unknown: manifest unknown"));
     };
