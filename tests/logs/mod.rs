@@ -62,7 +62,7 @@ impl Hub {
         while lines.last().map(String::as_str) != Some(last) {
             match self.published.recv_timeout(LIMIT) {
                 Ok(Publication { payload: Value::String(text), .. }) => {
-                    lines.extend(text.split('\n').map(str::to_owned))
+                    lines.extend(text.split('\n').map(str::to_owned));
                 }
                 Ok(_) => {}
                 Err(_) => panic!("{last:?} did not come, but {lines:#?}"),
