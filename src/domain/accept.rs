@@ -82,6 +82,7 @@ impl State {
         }
         let lowered = merge(app, &mut request, source);
         app.wanted = wanted;
+        app.unknown = false;
         app.name.clone_from(&request.app_name);
         app.container = names::container(id, &request.app_name);
         app.project = names::project(id, &request.app_name);

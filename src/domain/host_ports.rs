@@ -8,7 +8,6 @@ use super::lines;
 use super::message::{CallFailure, Level};
 use super::plan::{Kind, Step};
 use super::ports::{Binding, PortKey, PortRule, Protocol, names_port};
-use super::reconcile::Retry;
 use super::slot::Slot;
 use super::{Call, State};
 use serde_json::{Value, json};
@@ -80,7 +79,7 @@ impl State {
         let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
         run.probes += 1;
         if run.probes > PROBES || taken.is_empty() {
-            return self.fail(id, "no host port could be bound", Retry::Later);
+            return self.fail_step(id, Step::Start, "no host port could be bound");
         }
         self.start_without(id, taken, again);
     }
@@ -92,7 +91,7 @@ impl State {
         let named: Vec<Binding> =
             run.bindings.iter().filter(|binding| names_port(text, binding.host_port)).cloned().collect();
         if named.is_empty() || run.conflicts >= CONFLICTS {
-            return self.fail(id, text, Retry::Later);
+            return self.fail_step(id, Step::Start, text);
         }
         self.start_without(id, &named, again);
     }

@@ -16,7 +16,7 @@ use super::message::{Level, LogCommand};
 use super::plan::Kind;
 use super::slot::App;
 use super::timers::Timer;
-use super::transition::Action;
+use super::transition::{self, Action};
 use super::{Job, State, names};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -158,13 +158,17 @@ impl State {
         };
         let found = found.map(|found| same_or_new(app.seen.as_ref(), found));
         let kept = names::kept(id);
-        if let Some(left) = seen.containers.iter().find(|container| container.name == kept).cloned() {
-            if app.state == AppState::Updating {
-                if let Some(app) = self.apps.get_mut(&id) {
-                    app.seen = Some(left);
-                }
-                return self.begin(id, Action::Restore);
+        let left = seen.containers.iter().find(|container| container.name == kept).cloned();
+        // An update that was cut off after the release before had ended, or with it: that comes back at once, whoever can
+        // be asked for the new one.
+        let ended = found.as_ref().is_some_and(|container| container.status != "running");
+        if app.state == AppState::Updating && (left.is_some() || (ended && app.wanted == AppState::Running)) {
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.seen = left.or(found);
             }
+            return self.begin(id, Action::Restore);
+        }
+        if left.is_some() {
             self.detach(id, JobSpec::RemoveContainer { container: kept });
         }
         if correct || reporting {
@@ -280,10 +284,13 @@ impl State {
                 corrected(app.state, status, seen.images.iter().any(|tag| repository_of(tag) == repository))
             }
         };
+        let unfinished = self.is_unfinished(app, corrected, found.is_some());
         let Some(app) = self.apps.get_mut(&id) else { return };
+        // Something may be left that has to be removed: of a project also what no container shows.
+        let left = found.is_some() || (app.kind() == Kind::Compose && !app.state.is_gone());
         let state = match corrected {
-            // Something is left that has to be removed.
-            state if state.is_gone() && app.wanted.is_gone() && found.is_some() => AppState::Present,
+            _ if unfinished => app.state,
+            state if state.is_gone() && app.wanted.is_gone() && left => AppState::Present,
             state => state,
         };
         app.seen = found;
@@ -299,6 +306,24 @@ impl State {
         }
         if self.apps.get(&id).is_some_and(|app| app.has_left() && app.seen.is_none()) {
             self.forget(id);
+        }
+    }
+
+    /// Whether an app stays in the state in which it was cut off, and what was being done is done again: what its container
+    /// or its images show is only half of it.
+    fn is_unfinished(&self, app: &App, corrected: AppState, is_there: bool) -> bool {
+        match app.state {
+            // Volumes, networks and files come after the containers.
+            AppState::Deleting => app.wanted.is_gone(),
+            AppState::Removed => app.wanted == AppState::Uninstalled && corrected.is_gone(),
+            // It ended since it was to end.
+            AppState::Stopping => {
+                corrected == AppState::Failed && transition::action(app.state, app.wanted, app.id.stage).is_some()
+            }
+            // One of its services may be all that was started.
+            AppState::Starting => is_there && app.kind() == Kind::Compose && app.wanted == AppState::Running,
+            AppState::Transfering => self.is_arriving(&app.container),
+            _ => false,
         }
     }
 
@@ -337,8 +362,13 @@ impl State {
             return;
         }
         if app.is_settled() {
+            let runs = app.seen.as_ref().is_some_and(|container| container.status == "running");
+            let differs = runs && app.state == AppState::Present;
             self.refresh_files(id);
             self.sync_ports(id);
+            if differs {
+                self.look(id);
+            }
         } else if app.request.is_some() {
             self.drive_again(id);
         }

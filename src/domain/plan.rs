@@ -173,6 +173,8 @@ pub struct Case {
     pub target: AppState,
     /// Nothing of it was on the device before.
     pub is_fresh: bool,
+    /// It has ended where it should not: its container is still there.
+    pub has_failed: bool,
 }
 
 /// The steps of an action.
@@ -273,6 +275,10 @@ pub fn plan(action: Action, case: Case) -> Plan {
         }
         Action::Discard if prod => join(&[&[Step::Disband, Step::ReleasePorts, Step::Forget]]),
         Action::Discard => join(&[&[Step::Disband, Step::RemoveImages, Step::ReleasePorts, Step::Forget]]),
+        // Its container would be taken for one of what is built.
+        Action::Build | Action::Publish if case.has_failed => {
+            join(&[&[Step::Disband], &plan(action, Case { has_failed: false, ..case })])
+        }
         Action::Build => build(case, Purpose::Use),
         Action::Publish => publish(case),
         Action::RemoveThenPublish if plain => join(&[REMOVE, &publish(case)]),
@@ -424,7 +430,8 @@ fn roll_back(case: Case, before: &[Step], after: &[Step]) -> Plan {
         Kind::Compose => &[Step::Down, Step::Start],
     };
     let runs: &[Step] = if case.target == AppState::Running { &[report(AppState::Running), Step::Follow] } else { &[] };
-    [&[Step::EndTrial], before, back, &[report(AppState::Present)], after, runs].concat()
+    // Until the release before is back nobody knows how it went: an agent that dies here tries again.
+    [&[Step::EndTrial], back, before, &[report(AppState::Present)], after, runs].concat()
 }
 
 #[cfg(test)]
@@ -487,7 +494,7 @@ mod tests {
             for kind in [Kind::Plain, Kind::Compose] {
                 for stage in [Stage::Prod, Stage::Dev] {
                     for (target, is_fresh) in targets.iter().flat_map(|target| [(*target, false), (*target, true)]) {
-                        let steps = plan(action, Case { stage, kind, target, is_fresh });
+                        let steps = plan(action, Case { stage, kind, target, is_fresh, has_failed: false });
                         let fresh = if is_fresh { ", fresh" } else { "" };
                         let case = format!("{kind:?} {stage}, {target} wanted{fresh}");
                         match shown.iter_mut().find(|(known, _)| *known == steps) {

@@ -56,6 +56,8 @@ pub struct App {
     pub release_build: bool,
     /// The build that is wanted is done, and the backend was told so.
     pub promoted: bool,
+    /// The backend does not know it: it goes, its data stays. Only in memory, since each list of the backend says it anew.
+    pub unknown: bool,
     /// The version that did not prove itself: not tried again by itself (decision 30).
     pub refused: Option<String>,
     /// What is being done.
@@ -203,6 +205,7 @@ impl App {
             update_status: UpdateStatus::None,
             release_build: false,
             promoted: false,
+            unknown: false,
             refused: None,
             slot: Slot::Idle,
             again: None,
@@ -227,7 +230,8 @@ impl App {
 
     /// What its plans depend on.
     pub fn case(&self) -> Case {
-        Case { stage: self.id.stage, kind: self.kind(), target: self.wanted, is_fresh: self.state.is_gone() }
+        let (is_fresh, has_failed) = (self.state.is_gone(), self.state == AppState::Failed);
+        Case { stage: self.id.stage, kind: self.kind(), target: self.wanted, is_fresh, has_failed }
     }
 
     /// The command that follows its log.
@@ -262,10 +266,18 @@ impl App {
     /// wanted (5.3 steps 4 and 5). A reconnect alone cancels nothing that is still wanted (decision 17).
     pub fn cancel_for(&self, why: Why) -> Option<Action> {
         let Slot::Busy(run) = &self.slot else { return None };
+        if self.unknown {
+            return (!run.action.takes_away()).then_some(Action::Discard);
+        }
         let asked = self.request.as_ref().is_some_and(|request| request.cancel_transition);
         let unwanted = run.action.is_update() && (why == Why::Requested || self.wanted.is_gone());
-        transition::action(self.state, self.wanted, self.id.stage)
-            .filter(|action| action.is_cancel() && (asked || unwanted))
+        let cell = transition::action(self.state, self.wanted, self.id.stage)?;
+        if cell.is_cancel() {
+            return (asked || unwanted).then_some(cell);
+        }
+        // A start that hangs is called off as well (S4), and what comes before a state that can be cancelled.
+        let ends_it = cell.takes_away() || (cell == Action::Noop && self.wanted.is_gone());
+        (asked && ends_it && !run.action.takes_away() && !run.action.is_update()).then_some(cell)
     }
 
     /// Whether it waits in its crash loop.

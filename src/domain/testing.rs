@@ -257,7 +257,9 @@ impl World {
     }
 
     fn reboot(&mut self) {
-        self.jobs.clear();
+        for spec in std::mem::take(&mut self.jobs).into_values() {
+            self.engine.half(&spec);
+        }
         self.inbox.clear();
         self.under_way.iter_mut().for_each(Vec::clear);
         self.generation = None;

@@ -4,6 +4,7 @@ mod actions;
 mod compose;
 mod development;
 mod engine;
+mod interrupted;
 mod kills;
 mod lists;
 mod ports;

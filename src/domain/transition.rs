@@ -148,6 +148,11 @@ impl Action {
         )
     }
 
+    /// Whether it does nothing but stop and remove, or interrupts something: that is not interrupted itself.
+    pub fn takes_away(self) -> bool {
+        self.is_cancel() || matches!(self, Action::Stop | Action::Remove | Action::Uninstall | Action::Discard)
+    }
+
     /// Whether it is an update, and how it ends.
     pub fn is_update(self) -> bool {
         matches!(self, Action::Update | Action::RollBack | Action::Restore)

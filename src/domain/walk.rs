@@ -15,8 +15,8 @@ use super::{Job, State};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long it may take to be healthy, if it has a HEALTHCHECK.
-const HEALTHY_WITHIN: Duration = Duration::from_secs(120);
+/// How many times its probation it may take to be healthy, if it has a HEALTHCHECK: 120 s of the usual 30 s.
+const HEALTHY_WITHIN: u32 = 4;
 /// How often it is looked at meanwhile; mostly an event comes first.
 const PULSE: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,10 @@ impl State {
         let container = log_of(app);
         let Slot::Busy(run) = &mut app.slot else { return false };
         match step {
-            Step::Report(state) => self.report(id, state),
+            Step::Report(state) => {
+                self.report(id, state);
+                return !self.cancels_now(id);
+            }
             Step::Say(line) => self.say_line(id, line),
             Step::ClearRemote => self.logs(LogCommand::ClearRemote { container }),
             Step::ClearHistory => self.logs(LogCommand::ClearHistory { container }),
@@ -47,15 +50,12 @@ impl State {
             Step::BuildFor(purpose) => app.release_build = purpose == Purpose::Release,
             Step::Follow => self.follow(id),
             Step::EndTrial => (run.trial, run.trial_since) = (false, None),
-            Step::Refuse => {
-                app.refused = Some(run.newest.clone());
-                self.persist_refused(id);
-            }
+            Step::Refuse => self.refuse_version(id),
             Step::Adopt => self.adopt_update(id),
             Step::CancelUpdate => app.update_status = UpdateStatus::Canceled,
             Step::CancelTransfer => self.cancel_transfer(&container),
             Step::ReleasePorts => self.ports.release(id),
-            Step::Forget if app.wanted.is_gone() => {
+            Step::Forget if app.wanted.is_gone() || app.unknown => {
                 self.forget(id);
                 return false;
             }
@@ -203,12 +203,17 @@ impl State {
         run.accepted = true;
         if let (Some(Wait::Job(_, Step::Pull { announce: true, .. })), None) = (run.waits, run.cancel) {
             self.report(id, AppState::Downloading);
-            // A cancel that came before there was anything to cancel.
-            let again = self.apps.get(&id).and_then(|app| app.again);
-            if let Some(why) = again {
-                self.drive(id, why);
-            }
+            self.cancels_now(id);
         }
+    }
+
+    /// Interrupts the action that has just reported a state, if a cancel came before there was anything to cancel.
+    fn cancels_now(&mut self, id: AppKey) -> bool {
+        let Some(app) = self.apps.get_mut(&id) else { return false };
+        let Some(cancel) = app.again.and_then(|why| app.cancel_for(why)) else { return false };
+        app.again = None;
+        self.cancel(id, cancel);
+        true
     }
 
     /// Looks at a new release on trial: its probation is over, or something happened to its container.
@@ -235,15 +240,15 @@ impl State {
             let reason = lines::ended(container);
             return self.roll_back(id, &reason);
         }
-        let ran = now.saturating_sub(since);
+        let (ran, healthy_within) = (now.saturating_sub(since), probation * HEALTHY_WITHIN);
         let left = match container.health {
             Some(Health::Healthy) => None,
             None => probation.checked_sub(ran).filter(|left| !left.is_zero()),
-            Some(_) if ran >= HEALTHY_WITHIN => {
-                let text = format!("it was not healthy within {}", lines::span(HEALTHY_WITHIN));
+            Some(_) if ran >= healthy_within => {
+                let text = format!("it was not healthy within {}", lines::span(healthy_within));
                 return self.roll_back(id, &text);
             }
-            Some(_) => Some(PULSE.min(HEALTHY_WITHIN - ran)),
+            Some(_) => Some(PULSE.min(healthy_within - ran)),
         };
         match left {
             None => self.advance(id),

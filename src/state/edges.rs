@@ -8,7 +8,9 @@ use crate::domain::config::Device;
 use crate::domain::power::{Means, Supervisor};
 use crate::flock::Flock;
 use crate::logs::{self, Outflow};
+use crate::probe::Probe;
 use crate::secret::Secret;
+use crate::service::{Service, watchdog};
 use crate::wamp::{self, ClientCertificate, Declaration, Phase, Testament};
 use crate::{jobs, os, rpc, signals};
 use crossbeam_channel::Sender;
@@ -28,6 +30,8 @@ pub struct Context {
     pub time_floor: Wall,
     /// The environment in force.
     pub environment: String,
+    /// Who is told how the agent is doing.
+    pub service: Service,
 }
 
 /// The handles. One that is `None` could not be started, or is about to be started again.
@@ -43,6 +47,8 @@ pub struct Edges {
     pub logs: Option<logs::Handle>,
     /// The workers.
     pub jobs: Option<jobs::Handle>,
+    /// The signs of life, if somebody expects them.
+    pub watchdog: Option<watchdog::Handle>,
     signals: Option<signals::Watch>,
     /// Takes the bulk lane of each new session thread to the log hub.
     lane: Option<Sender<wamp::Bulk>>,
@@ -50,7 +56,7 @@ pub struct Edges {
 }
 
 /// The order in which edges are started: the log hub before the workers, which feed it.
-const ORDER: [Edge; 5] = [Edge::Signals, Edge::Logs, Edge::Jobs, Edge::Docker, Edge::Wamp];
+const ORDER: [Edge; 6] = [Edge::Signals, Edge::Logs, Edge::Jobs, Edge::Docker, Edge::Wamp, Edge::Watchdog];
 
 impl Edges {
     /// Starts everything that the options ask for. What cannot be started is logged and tried again.
@@ -62,6 +68,7 @@ impl Edges {
             events: None,
             logs: None,
             jobs: None,
+            watchdog: None,
             signals: None,
             lane: None,
             restarts: BTreeMap::new(),
@@ -101,6 +108,7 @@ impl Edges {
             Edge::Docker => self.start_events(),
             Edge::Wamp if self.context.options.offline => Ok(()),
             Edge::Wamp => self.start_wamp(flock),
+            Edge::Watchdog => self.start_watchdog(),
         };
         if let Err(error) = result {
             log::error!("{edge:?} cannot be started: {error}");
@@ -197,6 +205,29 @@ impl Edges {
         };
         self.jobs = Some(jobs::spawn(settings, self.inbox.clone(), Message::Jobs, self.on_exit(Edge::Jobs))?);
         Ok(())
+    }
+
+    fn start_watchdog(&mut self) -> io::Result<()> {
+        let (service, inbox) = (&self.context.service, self.inbox.clone());
+        self.watchdog = watchdog::spawn(service, inbox, Message::Probe, self.on_exit(Edge::Watchdog))?;
+        Ok(())
+    }
+
+    /// Asks every thread that others depend on whether it works. One that is about to be started again is not asked; those
+    /// that only read for another (`wamp-pump`, `log-<name>`) are that one's concern.
+    pub fn probe(&self, probe: &Probe) {
+        if let Some(wamp) = &self.wamp {
+            wamp.send(wamp::Command::Probe(probe.to("wamp")));
+        }
+        if let Some(events) = &self.events {
+            events.probe(probe.to("docker-events"));
+        }
+        if let Some(logs) = &self.logs {
+            logs.probe(probe.to("logs"));
+        }
+        if let Some(jobs) = &self.jobs {
+            jobs.probe(probe.to("jobs"));
+        }
     }
 
     /// The identity has changed: the next dial uses the new one.

@@ -16,6 +16,7 @@ use crate::domain::message::{Effect, Event, LogCommand, Record};
 use crate::domain::power::Power;
 use crate::domain::{Recorded, State};
 use crate::flock::{File, Flock, Metadata};
+use crate::service::Status;
 use crate::startup::Milestones;
 use crate::thread::Exit;
 use crate::wamp::{self, Refusal};
@@ -41,6 +42,7 @@ pub struct MainLoop {
     file: File,
     context: Context,
     milestones: Milestones,
+    status: Option<Status>,
     panics: Panics,
     unwritten: Vec<Write>,
     retry_commit_at: Option<Duration>,
@@ -91,6 +93,7 @@ impl MainLoop {
         for (container, lines) in histories {
             perform(&edges, Effect::Logs(LogCommand::Restore { container, lines }));
         }
+        let status = Status::of(&context.service, &flock.device_endpoint_url, context.options.offline);
         MainLoop {
             core,
             store,
@@ -100,6 +103,7 @@ impl MainLoop {
             file,
             context,
             milestones,
+            status,
             panics: Panics::default(),
             unwritten: Vec::new(),
             retry_commit_at: None,
@@ -167,6 +171,9 @@ impl MainLoop {
         for edge in self.edges.restart_due(now.mono, &self.flock) {
             self.restarted(edge);
         }
+        if let Some(status) = &mut self.status {
+            status.tell();
+        }
     }
 
     fn commit(&mut self, writes: Vec<Write>, now: Duration) {
@@ -226,6 +233,11 @@ impl MainLoop {
 
     /// What a message means to the core, if anything.
     fn event_of(&mut self, message: Message) -> Option<Event> {
+        match (&mut self.status, &message) {
+            (Some(status), Message::Wamp(event)) => status.on_wamp(event),
+            (Some(status), Message::Docker(event)) => status.on_docker(event),
+            _ => {}
+        }
         match message {
             Message::Wamp(wamp::Event::GaveUp(refusal)) => {
                 Some(Event::Refused { line: refused(refusal, &self.flock.serial_number) })
@@ -242,6 +254,10 @@ impl MainLoop {
             Message::Signal(number) => {
                 log::info!("signal {number}: shutting down");
                 Some(Event::Shutdown)
+            }
+            Message::Probe(probe) => {
+                self.edges.probe(&probe);
+                None
             }
             Message::Ended(edge, Exit::Panicked(text)) => self.panicked(edge, &text),
             Message::Ended(edge, Exit::Done) => {
@@ -278,6 +294,8 @@ impl MainLoop {
 
     /// Ends the threads in the order in which they need each other; each step is bounded.
     pub fn shut_down(mut self) {
+        // Nobody takes questions any more.
+        self.edges.watchdog = None;
         if let Some(jobs) = self.edges.jobs.take() {
             let stragglers = jobs.stop();
             if !stragglers.is_empty() {

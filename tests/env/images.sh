@@ -9,7 +9,9 @@
 #
 # Kinds: demo      a line per second ("demo VERSION line N"); HTTP on 8080: / says "demo VERSION", /env the environment
 #        exits     writes a line and ends at once with code 3
+#        brief     writes a line and ends after one second with code 3
 #        fails     writes a line and ends after two seconds with code 3
+#        sick      runs and writes nothing; its HEALTHCHECK says every second that it is not well
 #        stubborn  ignores SIGTERM
 #        silent    runs and writes nothing
 #        flood     writes as fast as it can
@@ -46,6 +48,7 @@ while :; do
 done
 END
   printf '#!/bin/sh\necho "ends at once"\nexit 3\n' >"$dir/bin/app-exits"
+  printf '#!/bin/sh\necho "ends soon"\nsleep 1\nexit 3\n' >"$dir/bin/app-brief"
   printf '#!/bin/sh\necho "about to fail"\nsleep 2\nexit 3\n' >"$dir/bin/app-fails"
   printf '#!/bin/sh\ntrap "" TERM INT\necho "ignores SIGTERM"\nwhile :; do sleep 1; done\n' >"$dir/bin/app-stubborn"
   printf '#!/bin/sh\ntrap "exit 0" TERM INT\nsleep 1000000 &\nwait $!\n' >"$dir/bin/app-silent"
@@ -65,13 +68,16 @@ base() {
 push() {
   reference=$1 kind=$2 version=${3:-${1##*:}}
   case $kind in
-    demo | exits | fails | stubborn | silent | flood) program=$kind ;;
+    demo | exits | brief | fails | stubborn | silent | flood) program=$kind ;;
     big) program=demo ;;
+    sick) program=silent ;;
     *) die "no such kind of image: $kind" ;;
   esac
   root "$kind"
+  set --
+  [ "$kind" != sick ] || set -- --change 'HEALTHCHECK --interval=1s --retries=1 CMD exit 1'
   docker import --change "LABEL $label=$kind" --change "ENV VERSION=$version" --change "ENV PATH=/bin" \
-    --change 'EXPOSE 8080' --change "CMD [\"/bin/app-$program\"]" "$work/root.tar" "$reference" >/dev/null
+    --change 'EXPOSE 8080' "$@" --change "CMD [\"/bin/app-$program\"]" "$work/root.tar" "$reference" >/dev/null
   status=0
   docker push -q "$reference" >/dev/null || status=$?
   docker image rm "$reference" >/dev/null

@@ -8,6 +8,9 @@
 #![allow(dead_code, reason = "the scenarios use these as they come")]
 
 pub mod engine;
+pub mod flavour;
+#[cfg(test)]
+mod machine;
 pub mod relay;
 pub mod stage;
 pub mod tap;
@@ -17,9 +20,14 @@ mod badinput;
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dotenv;
+#[cfg(test)]
+mod inits;
+#[cfg(test)]
 mod keeping;
 #[cfg(test)]
 mod large_tests;
@@ -34,9 +42,17 @@ mod outage;
 #[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
+mod projects;
+#[cfg(test)]
 mod publishing;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod sequences;
+#[cfg(test)]
+mod threads;
+#[cfg(test)]
+mod walk;
 
 use crate::util::{TempDir, wait_until};
 use base64::Engine;

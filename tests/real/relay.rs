@@ -48,6 +48,7 @@ pub struct Relay {
     own: Address,
     links: Receiver<Link>,
     budget: Arc<AtomicUsize>,
+    refuses: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
     pub seen: Receiver<Seen>,
 }
@@ -82,12 +83,16 @@ impl Relay {
         let (report, seen) = unbounded();
         let (keep, links) = unbounded();
         let (budget, ended) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicBool::new(false)));
-        let (gate, end) = (budget.clone(), ended.clone());
+        let refuses = Arc::new(AtomicBool::new(false));
+        let (gate, end, refusing) = (budget.clone(), ended.clone(), refuses.clone());
         let body = move || {
             for connection in 0.. {
                 let Ok(client) = accept() else { return };
                 if end.load(Ordering::SeqCst) {
                     return;
+                }
+                if refusing.load(Ordering::SeqCst) {
+                    continue;
                 }
                 let server = upstream.connect();
                 let what = What::Opened { reached: server.is_ok() };
@@ -105,7 +110,7 @@ impl Relay {
             }
         };
         reagent::thread::spawn("relay", |_| {}, body).expect("a thread starts");
-        Relay { own, links, budget, ended, seen }
+        Relay { own, links, budget, refuses, ended, seen }
     }
 
     /// The loopback port of a TCP relay.
@@ -124,6 +129,17 @@ impl Relay {
     /// Lets everything pass again.
     pub fn release(&self) {
         self.stall_after(usize::MAX);
+    }
+
+    /// Cuts all connections and takes none, as if the real part were gone, until [`Relay::come_back`].
+    pub fn go_away(&self) {
+        self.refuses.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Ends [`Relay::go_away`].
+    pub fn come_back(&self) {
+        self.refuses.store(false, Ordering::SeqCst);
     }
 
     /// Cuts all connections; new ones are taken.

@@ -164,6 +164,21 @@ impl DockerDaemon {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Puts a network or a volume (`networks`, `volumes`) on the device; one `in_use` cannot be removed.
+    pub fn add_thing(&self, kind: &str, name: &str, labels: &[(&str, &str)], in_use: bool) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let thing = model::Thing { name: name.to_owned(), labels, in_use };
+        self.shared.change(|inner| {
+            if kind == "networks" { &mut inner.model.networks } else { &mut inner.model.volumes }.push(thing);
+        });
+    }
+
+    /// The names of all networks and volumes that were put on the device and are left.
+    pub fn things(&self) -> Vec<String> {
+        let inner = self.shared.lock();
+        inner.model.networks.iter().chain(&inner.model.volumes).map(|thing| thing.name.clone()).collect()
+    }
+
     /// From now on, calls that match `route` go wrong. A route is a method and a path without version, where `*` stands
     /// for one segment (`GET /containers/*/json`), or `*` for everything. The latest matching fault counts.
     pub fn fault(&self, route: &str, fault: Fault) {

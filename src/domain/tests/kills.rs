@@ -5,7 +5,7 @@ use super::super::testing::*;
 use serde_json::json;
 
 /// Runs `act` on a world of `start` with a kill after each number of turns, before and after the commit.
-fn killed_everywhere(start: fn() -> World, act: fn(&mut World), check: fn(&World)) {
+pub(super) fn killed_everywhere(start: fn() -> World, act: fn(&mut World), check: fn(&World)) {
     let mut turns = 0;
     for kill in [Kill::BeforeCommit, Kill::AfterCommit] {
         for at in 0..1000 {

@@ -166,8 +166,9 @@ fn a_cancel_before_the_engine_has_accepted_the_pull_takes_effect_when_it_has() {
     let mut world = World::connected();
     world.holds = |spec| matches!(spec, JobSpec::Pull { .. });
     world.engine.missing.insert("registry/apps/prod_amd64_1_demo:1.0.0".to_owned()); // not accepted by itself
-    world.request(1, "RUNNING", json!({}));
-    reports(&mut world, &["1 STARTING"]);
+    world.request(1, "PRESENT", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    // There is no such cell for an app that is not there.
     world.request(1, "REMOVED", json!({"cancel_transition": true}));
     reports(&mut world, &[]);
     let job = world.job(|spec| matches!(spec, JobSpec::Pull { .. }));

@@ -1,7 +1,7 @@
 //! Updates: the gate, requests while one runs, cancels (apps chapter 2.4, 2.7, 3.12, section 9).
 
 use super::super::app::AppState;
-use super::super::job::{Health, JobSpec};
+use super::super::job::{Health, JobSpec, Outcome};
 use super::super::testing::*;
 use serde_json::json;
 
@@ -241,6 +241,20 @@ fn a_release_that_does_not_prove_itself_goes_and_the_one_before_comes_back_witho
         assert_eq!((row.present_version.as_str(), row.release_key), ("1.0.0", 100));
         assert!(!world.engine.images.contains("never"), "{reason}");
     }
+}
+
+#[test]
+fn a_release_whose_port_cannot_be_bound_goes_and_the_one_before_comes_back() {
+    let mut world = updating("RUNNING");
+    world.holds = |spec| matches!(spec, JobSpec::Start(_));
+    world.settle();
+    let job = world.job(|spec| matches!(spec, JobSpec::Start(_)));
+    let text = "Bind for 0.0.0.0:4000 failed: port is already allocated".to_owned();
+    world.ended(job, Outcome::PortConflict(text));
+    reports(&mut world, &["1 PRESENT canceled", "1 RUNNING canceled"]);
+    assert!(world.engine.is_running(&container(1)) && world.noted("port is already allocated"));
+    world.pass(secs(3600));
+    reports(&mut world, &[]);
 }
 
 /// App 1 runs 1.0.0 again after 2.0.0 has failed.

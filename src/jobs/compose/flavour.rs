@@ -32,7 +32,7 @@ impl Compose {
         if self.plugin {
             command.arg("compose");
         }
-        if !self.reads_name() {
+        if self.dialect() == Dialect::V1 {
             command.arg("-p").arg(project);
         }
         command
@@ -42,17 +42,12 @@ impl Compose {
         if self.plugin { "docker" } else { "docker-compose" }
     }
 
-    /// Whether a definition may have the key `name`.
-    pub(super) fn reads_name(self) -> bool {
-        self.major >= 2
-    }
-
     /// Whether `pull --ignore-buildable` is understood.
     pub(super) fn ignores_buildable(self) -> bool {
         (self.major, self.minor) >= (2, 17)
     }
 
-    /// How it reads a file of variables.
+    /// How it reads its files.
     pub(super) fn dialect(self) -> Dialect {
         if self.major >= 2 { Dialect::V2 } else { Dialect::V1 }
     }

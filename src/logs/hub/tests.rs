@@ -4,6 +4,8 @@ use super::*;
 use crate::clock::Wall;
 use crate::logs::source::OpenError;
 
+mod projects;
+
 const APP: &str = "prod_6_app";
 
 /// A hub, its clock, and what it has ordered so far.

@@ -22,6 +22,8 @@ pub enum Change {
     Only(&'static str, usize),
     /// In each such line this text becomes that.
     Replace(&'static str, &'static str, &'static str),
+    /// The same in the last such line.
+    ReplaceLast(&'static str, &'static str, &'static str),
     /// A line comes at the end.
     Add(&'static str),
     /// A line comes after the n-th such line (from 0).
@@ -62,6 +64,11 @@ impl Change {
             Change::Replace(part, from, to) => {
                 lane.iter_mut().filter(|line| line.contains(part)).for_each(|line| *line = line.replace(from, to));
             }
+            Change::ReplaceLast(part, from, to) => {
+                if let Some(line) = lane.iter_mut().rfind(|line| line.contains(part)) {
+                    *line = line.replace(from, to);
+                }
+            }
             Change::Add(line) => lane.push(line.to_owned()),
             Change::After(part, n, line) => {
                 if let Some(at) = nth(lane, part, n) {
@@ -96,6 +103,8 @@ const PORTS: &str = r#""ports":"#;
 const TEXT: &str = r#"PUBLISH log {} [{"chunk":"<text>","type":"build"}]"#;
 const PROGRESS: &str = "PUBLISH log <progress>";
 const PUSH: &str = "PUBLISH {} re.mgmt.c6aa09d3-3dbd-4830-a230-bf75cdd7f149.tunnel_state_update/onreload";
+
+const FOR_EVER: &str = "apps chapter 3.9 (Improve): a removal that finds an image gone already ends well";
 
 /// Procedures that come with later issues.
 const LATER: &[&str] = &[
@@ -204,6 +213,18 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "log chapter 3.4 (Improve): the set of subscriptions, prefixes included, is known only by asking",
     },
     Difference {
+        scenes: &["22"],
+        lane: LISTENERS,
+        change: Change::Add(r#"MATCH ["reswarm.logs.c6aa09d3-3dbd-4830-a230-bf75cdd7f149.dev_713_badbuild"]"#),
+        why: "log chapter 3.4 (Improve): the set of subscriptions, prefixes included, is known only by asking",
+    },
+    Difference {
+        scenes: &["23"],
+        lane: LISTENERS,
+        change: Change::Only("MATCH", 1),
+        why: "log chapter 3.4 (Improve): who listens is asked once, not at each stream of the app's log",
+    },
+    Difference {
         scenes: &["17"],
         lane: LISTENERS,
         change: Change::Add(r#"MATCH ["reswarm.logs.c6aa09d3-3dbd-4830-a230-bf75cdd7f149.prod_506_demo"]"#),
@@ -217,7 +238,7 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     // Registry tokens.
     Difference {
-        scenes: &["07", "08", "10", "15", "31"],
+        scenes: &["07", "08", "10", "15", "20", "25", "26", "31"],
         lane: CALLS,
         change: Change::Drop(&[TOKEN]),
         why: "apps chapter 4.6 (Improve): a token is fetched for what talks to a registry only",
@@ -235,6 +256,18 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "apps chapter 4.6 (Improve): lazily, so the state is reported first",
     },
     Difference {
+        scenes: &["19", "21", "22"],
+        lane: CALLS,
+        change: Change::Later(TOKEN, r#""REMOVED""#),
+        why: "apps chapter 4.6 (Improve): lazily, so the state is reported first",
+    },
+    Difference {
+        scenes: &["23"],
+        lane: CALLS,
+        change: Change::Later(TOKEN, r#""DOWNLOADING""#),
+        why: "apps chapter 4.6 (Improve): lazily, so the state is reported first",
+    },
+    Difference {
         scenes: &["09"],
         lane: CALLS,
         change: Change::Later(TOKEN, r#""UPDATING""#),
@@ -242,13 +275,13 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     // Port reports.
     Difference {
-        scenes: &["04", "31"],
+        scenes: &["04", "23", "31"],
         lane: CALLS,
         change: Change::DropNth(PORTS, 0),
         why: "apps chapter 4.4 (Improve): no report of what the backend has said itself",
     },
     Difference {
-        scenes: &["07", "08", "09"],
+        scenes: &["07", "08", "09", "25", "26"],
         lane: CALLS,
         change: Change::Only(PORTS, 1),
         why: "apps chapter 4.4 (Improve): no report of what was reported before",
@@ -278,6 +311,35 @@ pub const DIFFERENCES: &[Difference] = &[
         change: Change::Replace("serial_number", r#""release_key":101"#, r#""release_key":100"#),
         why: "apps chapter 1.1 (Improve): a removed app is forgotten; the new request names release 100",
     },
+    Difference {
+        scenes: &["09"],
+        lane: CALLS,
+        change: Change::Drop(&[r#""STARTING""#]),
+        why: "decision 30: the new release was started on trial, while the app was still UPDATING",
+    },
+    Difference { scenes: &["26"], lane: CALLS, change: Change::Only(r#""DELETING""#, 1), why: FOR_EVER },
+    Difference { scenes: &["26"], lane: CALLS, change: Change::Only(r#""FAILED""#, 1), why: FOR_EVER },
+    Difference { scenes: &["26"], lane: CALLS, change: Change::Replace("FAILED", "FAILED", "REMOVED"), why: FOR_EVER },
+    Difference { scenes: &["26"], lane: CALLS, change: Change::Repeat("REMOVED", "REMOVED"), why: FOR_EVER },
+    Difference {
+        scenes: &["26"],
+        lane: CALLS,
+        change: Change::ReplaceLast("REMOVED", "REMOVED", "UNINSTALLED"),
+        why: FOR_EVER,
+    },
+    // Lists.
+    Difference {
+        scenes: &["05", "24"],
+        lane: CALLS,
+        change: Change::Replace("YIELD", r#""GwPriority":"<number>","#, ""),
+        why: "apps chapter 6.3: the engine's list as it is; version 20.10 has no such key, the older agent added it",
+    },
+    Difference {
+        scenes: &["05", "24"],
+        lane: CALLS,
+        change: Change::Replace("YIELD", r#""DNSNames":null,"#, ""),
+        why: "apps chapter 6.3: the engine's list as it is; version 20.10 has no such key, the older agent added it",
+    },
     // The user's log.
     Difference {
         scenes: &["09"],
@@ -297,21 +359,21 @@ pub const DIFFERENCES: &[Difference] = &[
         change: Change::After(TEXT, 2, TEXT),
         why: "apps chapter 5.8 (Improve): the next attempt after a failed action is announced, too",
     },
+    Difference {
+        scenes: &["26"],
+        lane: LOG,
+        change: Change::Only(TEXT, 2),
+        why: "apps chapter 3.9 (Improve): one attempt is enough; its end is told",
+    },
     // Tunnels.
     Difference {
-        scenes: &["04", "07", "08", "10"],
+        scenes: &["04", "07", "08", "09", "10"],
         lane: TOPICS,
         change: Change::Only(PUSH, 1),
         why: "apps chapter 4.4: without tunnels step 9 is left out, what 5.3 says at the end of a request stays",
     },
     Difference {
-        scenes: &["09"],
-        lane: TOPICS,
-        change: Change::Only(PUSH, 2),
-        why: "apps chapter 4.4: without tunnels step 9 is left out, what 5.3 says at the end of both actions stays",
-    },
-    Difference {
-        scenes: &["15", "16", "17", "18"],
+        scenes: &["15", "16", "17", "18", "26"],
         lane: TOPICS,
         change: Change::Add(PUSH),
         why: "apps chapter 3.10 (Improve): a row that is gone is a normal end, and the tunnels are told",

@@ -65,6 +65,8 @@ fn line(frame: &Value) -> Option<(&'static str, String)> {
         48 if uri(3) == "wamp.subscription.match" => ("listeners", format!("MATCH {}", payload(4))),
         48 => ("calls", format!("CALL {} {} {}", frame[2], uri(3), payload(4)).trim_end().to_owned()),
         64 => ("registrations", format!("REGISTER {} {}", frame[2], uri(3))),
+        // What the lists have in them is another machine's; how they are made is the contract.
+        70 if !is_empty(&frame[3]) => ("calls", format!("YIELD {} {}", frame[2], shape("", &frame[3]))),
         70 => ("calls", format!("YIELD {} {}", frame[2], payload(3)).trim_end().to_owned()),
         other => ("session", format!("{other} {}", payload(1))),
     })
@@ -96,6 +98,43 @@ fn clean(key: &str, value: &Value) -> Value {
             json!(whole)
         }
         _ => value.clone(),
+    }
+}
+
+fn is_empty(args: &Value) -> bool {
+    args.as_array().is_none_or(Vec::is_empty)
+}
+
+/// The names and kinds of what a value is made of; of a list what any of its elements has.
+fn shape(key: &str, value: &Value) -> Value {
+    let joined = |shapes: &mut dyn Iterator<Item = Value>| shapes.fold(Value::Null, merged);
+    match value {
+        Value::Null => Value::Null,
+        Value::Bool(_) => json!("<bool>"),
+        Value::Number(_) => json!("<number>"),
+        Value::String(_) => json!("<text>"),
+        Value::Array(list) => json!([joined(&mut list.iter().map(|item| shape("", item)))]),
+        Value::Object(map) if ["Labels", "labels", "Networks"].contains(&key) => {
+            json!({"<name>": joined(&mut map.values().map(|item| shape("", item)))})
+        }
+        Value::Object(map) => Value::Object(map.iter().map(|(key, item)| (key.clone(), shape(key, item))).collect()),
+    }
+}
+
+fn merged(one: Value, other: Value) -> Value {
+    match (one, other) {
+        (Value::Object(mut one), Value::Object(other)) => {
+            for (key, item) in other {
+                let known = one.remove(&key).unwrap_or_default();
+                one.insert(key, merged(known, item));
+            }
+            Value::Object(one)
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            json!([one.into_iter().chain(other).fold(Value::Null, merged)])
+        }
+        (Value::Null, other) => other,
+        (one, _) => one,
     }
 }
 

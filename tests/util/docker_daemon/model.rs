@@ -40,7 +40,17 @@ pub struct Model {
     pub behaviours: BTreeMap<String, Behaviour>,
     pub taken_ports: Vec<u16>,
     pub events: Vec<Event>,
+    pub networks: Vec<Thing>,
+    pub volumes: Vec<Thing>,
     made: u64,
+}
+
+/// A network or a volume.
+pub struct Thing {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// Somebody else uses it: it cannot be removed.
+    pub in_use: bool,
 }
 
 pub struct Image {

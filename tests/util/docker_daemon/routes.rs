@@ -9,7 +9,7 @@ use std::time::Duration;
 use reagent::clock::Wall;
 use serde_json::{Value, json};
 
-use super::model::{Container, Model, Pull, nanos, with_tag};
+use super::model::{Container, Model, Pull, Thing, nanos, with_tag};
 use super::{Inner, Mode, Request, Shared, write};
 
 /// How often a stream looks whether its client is still there.
@@ -111,7 +111,10 @@ pub fn reply(model: &mut Model, request: &Request) -> Reply {
         ("GET", ["version"]) => Reply::Json(200, json!({"Version": "20.10.24", "ApiVersion": "1.41", "Os": "linux"})),
         ("GET", ["info"]) => info(model),
         ("GET", ["events"]) => events(model, request),
-        ("GET", ["volumes"]) => Reply::Json(200, json!({"Volumes": [], "Warnings": null})),
+        ("GET", ["networks"]) => Reply::Json(200, things(&model.networks, request)),
+        ("GET", ["volumes"]) => Reply::Json(200, json!({"Volumes": things(&model.volumes, request), "Warnings": null})),
+        ("DELETE", ["networks", name]) => remove_thing(&mut model.networks, name, 403, "network has active endpoints"),
+        ("DELETE", ["volumes", name]) => remove_thing(&mut model.volumes, name, 409, "volume is in use - [1]"),
         ("GET", ["images", "json"]) => images(model, request),
         ("POST", ["images", "create"]) => pull(model, request),
         ("GET", ["images", name @ .., "json"]) => image(model, &name.join("/")),
@@ -177,12 +180,34 @@ fn filters(request: &Request) -> BTreeMap<String, Vec<String>> {
     map.into_iter().map(|(key, value)| (key, values(value))).collect()
 }
 
-fn passes(container: &Container, filters: &BTreeMap<String, Vec<String>>) -> bool {
-    let labels = container.labels();
-    let label = |wanted: &String| match wanted.split_once('=') {
+fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|is| is == value),
         None => labels.contains_key(wanted),
-    };
+    }
+}
+
+/// Networks and volumes, by label.
+fn things(all: &[Thing], request: &Request) -> Value {
+    let labels = filters(request).remove("label").unwrap_or_default();
+    let listed = all.iter().filter(|thing| labels.iter().all(|label| has_label(&thing.labels, label)));
+    listed.map(|thing| json!({"Id": thing.name, "Name": thing.name, "Labels": thing.labels})).collect()
+}
+
+fn remove_thing(all: &mut Vec<Thing>, name: &str, refused: u16, message: &str) -> Reply {
+    match all.iter().position(|thing| thing.name == name) {
+        None => refusal(404, &format!("{name} not found")),
+        Some(at) if all[at].in_use => refusal(refused, message),
+        Some(at) => {
+            all.remove(at);
+            Reply::Json(204, Value::Null)
+        }
+    }
+}
+
+fn passes(container: &Container, filters: &BTreeMap<String, Vec<String>>) -> bool {
+    let labels = container.labels();
+    let label = |wanted: &String| has_label(&labels, wanted);
     // The Engine takes a pattern; here the anchors that we use are known.
     let name = |wanted: &String| match wanted.strip_prefix("^/").and_then(|rest| rest.strip_suffix('$')) {
         Some(exact) => container.name == exact.replace('\\', ""),
@@ -228,8 +253,13 @@ fn network_mode(container: &Container) -> &str {
     container.spec["HostConfig"]["NetworkMode"].as_str().filter(|mode| !mode.is_empty()).unwrap_or("default")
 }
 
+/// A time as the Engine writes it, to the nanosecond.
+fn precise(time: Wall) -> String {
+    format!("{}.{:09}Z", time.to_string().trim_end_matches('Z'), time.nanos)
+}
+
 fn inspect(container: &Container) -> Value {
-    let stamp = |time: Option<Wall>| time.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_string());
+    let stamp = |time: Option<Wall>| time.map_or("0001-01-01T00:00:00Z".to_owned(), precise);
     let mut config = container.spec.clone();
     let mut host = config["HostConfig"].take();
     if !host.is_object() {
@@ -329,7 +359,7 @@ fn logs(container: &Container, request: &Request) -> Reply {
             if !(since..=until).contains(&nanos(*time)) {
                 continue;
             }
-            let stamp = if timestamps { format!("{time} ") } else { String::new() };
+            let stamp = if timestamps { format!("{} ", precise(*time)) } else { String::new() };
             let text = format!("{stamp}{line}{}", if tty { "\r\n" } else { "\n" });
             if !tty {
                 bytes.extend([*source, 0, 0, 0]);
