@@ -16,6 +16,8 @@ pub mod stage;
 pub mod tap;
 
 #[cfg(test)]
+mod badinput;
+#[cfg(test)]
 mod building;
 #[cfg(test)]
 mod compose;

@@ -538,3 +538,15 @@ fn the_last_flush_does_not_wait_for_room() {
     desk.outputs = desk.hub.take_outputs();
     assert_eq!(desk.published(), [json!("last words")]);
 }
+
+#[test]
+fn nothing_is_published_for_an_app_whose_name_is_no_topic_and_its_history_is_kept() {
+    let mut desk = Desk::watched();
+    let odd = "prod_7_two words";
+    desk.command(LogCommand::Say { container: odd.to_owned(), text: "it starts".to_owned() });
+    desk.command(LogCommand::ClearRemote { container: odd.to_owned() });
+    desk.line(odd, "a line");
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.published(), Vec::<Value>::new());
+    assert_eq!(desk.history(odd).0, ["it starts", "a line"]);
+}
