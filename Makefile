@@ -35,7 +35,7 @@ build-all: ## the agent for each line of `targets`: static files in build/. WITH
 build-all-docker: ## the same in a container that has all of it (image agent-builder); build/ is emptied first
 	@cross/docker build $(TARGETS)
 
-check-boards: ## the agents of build/ join the local cloud on the CPUs they are for (qemu); TARGETS="linux/arm/5 ..." for some
+check-boards: ## tests, and the agents of build/ with cloud, engine and an app, on the CPUs they are for (qemu); TARGETS="linux/arm/5" for one
 	@$(CARGO) build --locked --quiet --example cloud
 	@cross/check $(TARGET_DIR)/debug/examples/cloud $(TARGETS)
 

@@ -303,6 +303,30 @@ fn a_tunnel_client_of_a_release_is_taken_if_its_digest_is_the_one_of_that_releas
 }
 
 #[test]
+fn a_rollout_builds_in_a_container_and_releases_what_that_has_built() {
+    let desk = Desk::new();
+    // An engine whose containers copy the agents of another folder; build/ begins empty.
+    fs::rename(desk.path("build"), desk.path("of-the-container")).unwrap();
+    fs::create_dir(desk.path("build")).unwrap();
+    fs::write(desk.path("build/reagent-linux-amd64"), "of an earlier build").unwrap();
+    desk.program("docker", "echo \"$*\" >>calls; case $1 in run) cp of-the-container/* build ;; esac");
+    desk.make("rollout").ok();
+    let calls = fs::read_to_string(desk.path("calls")).unwrap();
+    let calls: Vec<&str> = calls.lines().filter(|call| !call.starts_with("version")).collect();
+    let [remove, build, run] = calls[..] else { panic!("{calls:?}") };
+    assert_eq!(remove, "rm -f agent_builder");
+    assert!(build.starts_with("build --platform linux/amd64 ") && build.contains(" -t agent-builder "), "{build}");
+    let mount = format!("-v {}:/reagent/build", desk.path("build").canonicalize().unwrap().display());
+    assert!(run.contains(" --name agent_builder ") && run.contains(&mount), "{run}");
+    assert_eq!(desk.read(LIST), fs::read(desk.path("availableVersions.json")).unwrap());
+
+    let desk = Desk::new();
+    desk.program("docker", "case $1 in run) exit 1 ;; esac");
+    desk.make("rollout").error();
+    assert_eq!(desk.published(), BTreeSet::new(), "a build that fails ends it");
+}
+
+#[test]
 fn a_system_that_is_not_there_yet_is_named_and_passed_over_unless_it_is_asked_for() {
     let desk = Desk::new();
     fs::write(desk.path("targets"), "windows/amd64\ndarwin/amd64\ndarwin/arm64").unwrap();
