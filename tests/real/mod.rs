@@ -21,6 +21,8 @@ mod building;
 mod crash;
 #[cfg(test)]
 mod dotenv;
+#[cfg(test)]
+mod host_ports;
 mod keeping;
 #[cfg(test)]
 mod large_tests;
@@ -40,6 +42,8 @@ mod publishing;
 mod replay;
 #[cfg(test)]
 mod sequences;
+#[cfg(test)]
+mod variables;
 #[cfg(test)]
 mod walk;
 
