@@ -61,7 +61,7 @@ impl Work<'_> {
                 let names = services.iter().map(String::as_str);
                 self.transfer(project, logins, |_| Some(["pull"].into_iter().chain(names).collect()))
             }
-            ComposeCommand::Build => self.transfer(project, logins, |_| Some(vec!["build"])),
+            ComposeCommand::Build => self.transfer(project, logins, |compose| Some(compose.build().to_vec())),
             ComposeCommand::Push => self.transfer(project, logins, |_| Some(vec!["push"])),
             ComposeCommand::PullRest => {
                 let named = not_built(project)?;

@@ -12,6 +12,8 @@ pub enum Flavour {
     Plugin,
     /// Version 1.29, a program of its own.
     Standalone,
+    /// None at all.
+    None,
 }
 
 impl Stage {
@@ -22,23 +24,26 @@ impl Stage {
         for folder in [&bin, &config] {
             std::fs::create_dir_all(folder).expect("a fresh folder takes a folder");
         }
+        if flavour == Flavour::Plugin {
+            let plugin = script("compose.sh", &["v2"], &[]);
+            let plugins = Path::new(&plugin).parent().expect("it is in a folder");
+            symlink(plugins, config.join("cli-plugins")).expect("linked");
+        } else {
+            // What the machine itself has is not there for this agent.
+            let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+            program(&bin.join("docker"), &format!("[ \"$1\" != compose ] || exit 1\nPATH={path} exec docker \"$@\"\n"));
+        }
         match flavour {
-            Flavour::Plugin => {
-                let plugin = script("compose.sh", &["v2"], &[]);
-                let plugins = Path::new(&plugin).parent().expect("it is in a folder");
-                symlink(plugins, config.join("cli-plugins")).expect("linked");
-            }
             Flavour::Standalone => {
-                let program = script("compose.sh", &["v1"], &[]);
-                symlink(program, bin.join("docker-compose")).expect("linked");
-                // A plugin of the machine's own is not there for this agent.
-                let docker = bin.join("docker");
-                let text = "#!/bin/sh\n[ \"$1\" != compose ] || exit 1\n\
-                    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec docker \"$@\"\n";
-                std::fs::write(&docker, text).expect("written");
-                std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+                symlink(script("compose.sh", &["v1"], &[]), bin.join("docker-compose")).expect("linked");
             }
+            Flavour::Plugin | Flavour::None => program(&bin.join("docker-compose"), "exit 1\n"),
         }
         self.agent.options.env.push(("DOCKER_CONFIG".to_owned(), config.to_string_lossy().into_owned()));
     }
+}
+
+fn program(path: &Path, text: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{text}")).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
 }

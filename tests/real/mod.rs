@@ -26,8 +26,9 @@ mod crash;
 #[cfg(test)]
 mod dotenv;
 #[cfg(test)]
-mod inits;
+mod host_ports;
 #[cfg(test)]
+mod inits;
 mod keeping;
 #[cfg(test)]
 mod large_tests;
@@ -51,6 +52,8 @@ mod replay;
 mod sequences;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
+mod variables;
 #[cfg(test)]
 mod walk;
 

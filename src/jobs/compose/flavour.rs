@@ -47,6 +47,11 @@ impl Compose {
         (self.major, self.minor) >= (2, 17)
     }
 
+    /// How it builds: 1.29 leaves the container of a step that failed behind, unless it is told not to.
+    pub(super) fn build(self) -> &'static [&'static str] {
+        if self.major >= 2 { &["build"] } else { &["build", "--force-rm"] }
+    }
+
     /// How it reads its files.
     pub(super) fn dialect(self) -> Dialect {
         if self.major >= 2 { Dialect::V2 } else { Dialect::V1 }

@@ -71,7 +71,8 @@ impl Heard<'_> {
         let Some(events) = &self.events else {
             let args = vec![json!({"containerName": self.container})];
             let answer = self.ground.stage.backend.call_agent("get_app_log_history", args, Map::new());
-            let lines: Vec<String> = serde_json::from_value(answer.expect("it is answered").args[0].clone()).expect("texts");
+            let lines: Vec<String> =
+                serde_json::from_value(answer.expect("it is answered").args[0].clone()).expect("texts");
             return lines.join("\n");
         };
         for event in events.try_iter() {
@@ -115,10 +116,7 @@ impl Ground {
         ground.listener = Some(listener);
         ground.stage.agent.restart();
         ground.stage.online(0);
-        let good = [
-            WantedApp::new(7601, "bystander"),
-            WantedApp::new(7602, "bystanders").compose(project(&sleeper())),
-        ];
+        let good = [WantedApp::new(7601, "bystander"), WantedApp::new(7602, "bystanders").compose(project(&sleeper()))];
         ground.publish(&good[0], "1.0.0");
         for app in &good {
             ground.stage.request(app, "RUNNING");

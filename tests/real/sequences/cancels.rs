@@ -193,7 +193,7 @@ const DEVELOPMENT: &[Row] = &[
         }),
         reports: &["REMOVED"],
         there: &["image dev_721_slow:latest", "image prod_721_slow:1.0.0", DEV_FOLDER, SOURCES],
-        says: &[("dev", "Transfer canceled")],
+        says: &[],
     },
 ];
 

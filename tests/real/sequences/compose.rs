@@ -268,10 +268,11 @@ const PRODUCTION: &[Row] = &[
         action: "run, image in no registry",
         act: Ask(|mut app| {
             app.cancel_transition = false;
-            settled(app, "9.9.9").version("9.9.9").target("RUNNING")
+            let lone = json!({"services": {"web": {"image": "REGISTRY/apps/prod_ARCH_730_web:9.9.9"}}});
+            app.compose(lone).version("9.9.9").target("RUNNING")
         }),
         reports: &["DOWNLOADING", "FAILED"],
-        there: &[WEB, WEB_2, WEB_4, SIDE, FOLDER, FILES],
+        there: &[WEB, WEB_2, WEB_4, FOLDER, FILES],
         says: &[("prod", "docker compose pull failed"), ("prod", "Crash loop, 1st attempt")],
     },
     Row {
@@ -431,6 +432,34 @@ fn goes_through_every_action(flavour: Flavour) {
     for image in ["web", "db"] {
         assert!(registry().has(&format!("apps/prod_{}_740_{image}", reagent::release::ARCH), "1.0.0"), "{image}");
     }
+}
+
+const WITHOUT: &[Row] = &[
+    Row {
+        action: "run without compose",
+        act: Ask(|app| app),
+        reports: &["FAILED"],
+        there: &[FOLDER],
+        says: &[("prod", "This device has no docker compose"), ("prod", "Crash loop, 1st attempt")],
+    },
+    Row {
+        action: "uninstall without compose",
+        act: Ask(|app| app.target("UNINSTALLED")),
+        reports: &["DELETING", "REMOVED", "UNINSTALLED"],
+        there: &[],
+        says: &[("prod", "comp removed")],
+    },
+];
+
+#[test]
+fn a_device_without_compose_says_so_and_removes_a_compose_app_all_the_same() {
+    let mut stage = Stage::prepare(Identity::generated());
+    stage.has_compose(Flavour::None);
+    stage.agent.restart();
+    stage.online(0);
+    let mut walk = Walk::of(&stage, WantedApp::new(730, "comp").compose(definition("1.0.0")));
+    walk.goes(WITHOUT);
+    walk.ends(&["dev", "pub"]);
 }
 
 #[test]
