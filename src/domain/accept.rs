@@ -2,7 +2,7 @@
 //! Accepting only remembers; `State::drive` acts.
 
 use super::app::{AppKey, AppState, Stage};
-use super::message::Level;
+use super::message::{Level, LogCommand};
 use super::request::Request;
 use super::slot::App;
 use super::{Recorded, State, names};
@@ -81,6 +81,7 @@ impl State {
             request.release_key = app.release_key;
         }
         let lowered = merge(app, &mut request, source);
+        let before = app.request.is_some().then(|| (app.body(), app.container.clone()));
         app.wanted = wanted;
         app.unknown = false;
         app.name.clone_from(&request.app_name);
@@ -89,6 +90,13 @@ impl State {
         app.promoted = false;
         let again = source == Source::Call && request.request_update && app.refused.take().is_some();
         app.request = Some(request);
+        let now = app.body();
+        app.strays.retain(|stray| *stray != now);
+        if let Some((body, container)) = before.filter(|(body, _)| *body != now) {
+            app.strays.push(body);
+            self.note(Level::Info, format!("{id}: it has another name, or is made of something else now"));
+            self.logs(LogCommand::Unfollow { container });
+        }
         if again {
             self.persist_refused(id);
         }

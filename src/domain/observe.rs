@@ -336,8 +336,13 @@ impl State {
         if self.apps.is_empty() || !self.sync.may_sweep() {
             return;
         }
-        let known =
-            self.apps.values().flat_map(|app| [app.container.clone(), app.project.clone(), names::kept(app.id)]);
+        // A container of an app that is a project now belongs to nothing, nor the reverse.
+        let names_of = |app: &App| match (&app.request, app.kind()) {
+            (None, _) => vec![app.container.clone(), app.project.clone()],
+            (_, Kind::Plain) => vec![app.container.clone()],
+            (_, Kind::Compose) => vec![app.project.clone()],
+        };
+        let known = self.apps.values().flat_map(|app| names_of(app).into_iter().chain([names::kept(app.id)]));
         for container in orphans(observation, &known.collect()) {
             self.note(
                 Level::Warn,

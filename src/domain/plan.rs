@@ -44,6 +44,8 @@ pub enum Step {
     Follow,
     /// Job: stop the container, then remove it; a project is taken down. Volumes stay.
     Stop,
+    /// Job: remove what the app was before it was given another name, or made of something else; the next one follows.
+    RemoveStray,
     /// Job: remove the container by force; a project with its volumes.
     RemoveContainer,
     /// Job: remove all containers of a project, also of services that the definition does not have; volumes stay.

@@ -50,6 +50,7 @@ impl State {
         self.refresh_files(id);
         self.sync_ports(id);
         self.adopt_facts(id);
+        self.part_with_strays(id);
         let Some(app) = self.apps.get_mut(&id) else { return };
         let action = if app.unknown {
             Some(Action::Discard)
@@ -68,6 +69,14 @@ impl State {
         }
     }
 
+    /// What runs is not the app any more.
+    fn part_with_strays(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get(&id).filter(|app| !app.strays.is_empty()) else { return };
+        if app.state == AppState::Running && app.wanted == AppState::Running {
+            self.report(id, AppState::Present);
+        }
+    }
+
     /// Stop was pressed while the sources of an app in development still arrive (5.3 step 3).
     fn stop_upload(&mut self, id: AppKey) {
         let Some(app) = self.apps.get(&id).filter(|_| id.stage == Stage::Dev) else { return };
@@ -80,7 +89,10 @@ impl State {
 
     pub(super) fn begin(&mut self, id: AppKey, action: Action) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let steps = plan::plan(action, app.case());
+        let mut steps = plan::plan(action, app.case());
+        if !app.strays.is_empty() {
+            steps.insert(0, plan::Step::RemoveStray);
+        }
         app.slot = Slot::Busy(Box::new(Run::new(action, steps, app)));
         let (state, wanted) = (app.state, app.wanted);
         self.note(Level::Info, format!("{id}: {action:?} ({state}, {wanted} is wanted)"));

@@ -4,7 +4,7 @@
 //! the slot is busy replaces what is wanted and is looked at when the slot is free again: the newest one wins (S3).
 
 use super::app::{AppKey, AppState, Stage, UpdateStatus};
-use super::job::{Container, JobId};
+use super::job::{Container, JobId, JobSpec};
 use super::message::LogCommand;
 use super::names;
 use super::plan::{Case, Kind, Step};
@@ -61,6 +61,9 @@ pub struct App {
     pub unknown: bool,
     /// The version that did not prove itself: not tried again by itself (decision 30).
     pub refused: Option<String>,
+    /// What it was before a request gave it another name, or made a project of a container or the reverse: removed before
+    /// anything else is done with it.
+    pub strays: Vec<Stray>,
     /// What is being done.
     pub slot: Slot,
     /// The wish that arrived meanwhile.
@@ -81,6 +84,25 @@ pub struct App {
     pub updated: JobId,
     /// The epoch is from the backend or this database, not a guess (storage chapter 1.5).
     pub epoch_known: bool,
+}
+
+/// What an app consists of, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stray {
+    /// One container.
+    Container(String),
+    /// A project.
+    Project(String),
+}
+
+impl Stray {
+    /// The job that removes it. Volumes stay.
+    pub fn removal(&self) -> JobSpec {
+        match self {
+            Stray::Container(container) => JobSpec::RemoveContainer { container: container.clone() },
+            Stray::Project(project) => JobSpec::RemoveProject { project: project.clone() },
+        }
+    }
 }
 
 /// Whether something is being done with an app.
@@ -124,6 +146,8 @@ pub struct Run {
     pub trial: bool,
     /// Since when it proves itself.
     pub trial_since: Option<Duration>,
+    /// What [`Step::RemoveStray`] removes now.
+    pub stray: Option<Stray>,
     /// Version before an update.
     pub old_version: String,
     /// The newest version when it began: what a pull fetches and an update takes over, whatever is asked for meanwhile.
@@ -153,6 +177,7 @@ impl Run {
             missing: Vec::new(),
             trial: false,
             trial_since: None,
+            stray: None,
             old_version: app.version.clone(),
             newest: if newest.is_empty() { app.version.clone() } else { newest },
             new_release_key: app.request.as_ref().map_or(0, |request| request.new_release_key),
@@ -211,6 +236,7 @@ impl App {
             promoted: false,
             unknown: false,
             refused: None,
+            strays: Vec::new(),
             slot: Slot::Idle,
             again: None,
             crash: None,
@@ -229,6 +255,14 @@ impl App {
         match &self.request {
             Some(request) if request.is_compose() => Kind::Compose,
             _ => Kind::Plain,
+        }
+    }
+
+    /// What it consists of, by name.
+    pub fn body(&self) -> Stray {
+        match self.kind() {
+            Kind::Plain => Stray::Container(self.container.clone()),
+            Kind::Compose => Stray::Project(self.project.clone()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The core against the world of [`super::testing`], by topic.
 
 mod actions;
+mod changes;
 mod compose;
 mod development;
 mod engine;

@@ -130,6 +130,13 @@ impl State {
                 self.say(id, lines::NO_COMPOSE.to_owned());
                 self.fail_silently(id, lines::NO_COMPOSE, Retry::Later);
             }
+            (Step::RemoveStray, Outcome::Done) => {
+                app.strays.retain(|stray| Some(stray) != run.stray.as_ref());
+                if !app.strays.is_empty() {
+                    run.steps.push_front(Step::RemoveStray);
+                }
+                self.advance(id);
+            }
             (Step::Start, Outcome::ImageMissing) if id.stage == Stage::Dev => {
                 let text = lines::no_image(&self.names(id, &self.apps[&id].name.clone()).image);
                 self.say(id, text.clone());

@@ -118,11 +118,13 @@ fn odd_names_run_as_projects_or_are_refused_with_the_reason() {
     let plain: Vec<Row> = (7670..)
         .zip(["two words", "übergröße", "-dash"])
         .map(|(key, name)| (WantedApp::new(key, name), name))
-        .map(
-            |(app, name)| {
-                if name == "-dash" { app_row(&ground, app) } else { fails("no image name", app, &["pulled"]) }
-            },
-        )
+        .map(|(app, name)| {
+            if name == "-dash" {
+                app_row(&ground, app)
+            } else {
+                fails("no image name", app, &["invalid reference format"])
+            }
+        })
         .collect();
     ground.all_end(&plain);
     ground.all_go(&refused.into_iter().chain(plain).map(|row| row.app).collect::<Vec<_>>());

@@ -51,7 +51,7 @@ fn an_image_that_cannot_be_had_fails_with_the_reason_and_comes_once_it_can() {
         [fails("plain, denied", first.clone(), says), fails("compose, denied", second.clone(), of_project)]
     };
     for (token, says, of_project) in [
-        (Answer::Args(vec![json!("wrong")]), ["unauthorized"], ["unauthorized"]),
+        (Answer::Args(vec![json!("wrong")]), ["unauthorized"], ["401 Unauthorized"]),
         (Answer::Args(vec![json!(5)]), ["token"], ["token"]),
         (Answer::Args(vec![Value::Null]), ["token"], ["token"]),
         (
