@@ -223,7 +223,8 @@ impl<'a> Scene<'a> {
         json!({
             "seconds": rounded(seconds),
             "rss_kib": median(|look| look.rss), "rss_kib_most": most(|look| look.rss),
-            "pss_kib": last.pss.map(|_| median(|look| look.pss.unwrap_or_default())),
+            "own_kib": median(|look| look.own), "own_kib_most": most(|look| look.own),
+            "pss_kib": median(|look| look.pss),
             "anonymous_kib": median(|look| look.anonymous),
             "threads": most(|look| look.threads), "descriptors": most(|look| look.descriptors),
             "cpu_seconds": cpu_ms as f64 / 1000.0,

@@ -12,8 +12,10 @@ use std::time::SystemTime;
 pub struct Usage {
     /// Resident, in KiB.
     pub rss: u64,
-    /// Proportional, in KiB: a page that is in several processes counts in parts. `None` where the kernel does not tell.
-    pub pss: Option<u64>,
+    /// Of it what is in no shared library of the system, in KiB: the builds for boards are static and have none.
+    pub own: u64,
+    /// Proportional, in KiB: a page that is in several processes counts in parts.
+    pub pss: u64,
     /// Of the resident memory what is in no file: heap, stacks, written data; in KiB.
     pub anonymous: u64,
     pub threads: u64,
@@ -54,15 +56,33 @@ impl Usage {
             written: field(&read("io").map_err(gone)?, "write_bytes:").unwrap_or_default(),
             ..Usage::default()
         };
-        if emulated {
-            (usage.rss, usage.pss, usage.anonymous) = guest(&read("smaps").map_err(gone)?);
-        } else {
-            let status = read("status").map_err(gone)?;
-            usage.rss = field(&status, "VmRSS:").unwrap_or_default();
-            usage.anonymous = field(&status, "RssAnon:").unwrap_or_default();
-            usage.pss = read("smaps_rollup").ok().and_then(|text| field(&text, "Pss:"));
-        }
+        usage.count_memory(&read("smaps").map_err(gone)?, emulated);
         Ok(usage)
+    }
+
+    /// Adds the mappings up; of an emulator those in the guest's address space.
+    fn count_memory(&mut self, smaps: &str, emulated: bool) {
+        let (mut counts, mut library) = (false, false);
+        for line in smaps.lines() {
+            let mut words = line.split_whitespace();
+            let first = words.next().unwrap_or_default();
+            if let Some((start, _)) = first.split_once('-') {
+                let inside = |start| (GUEST..GUEST + GUEST_SIZE).contains(&start);
+                counts = !emulated || u64::from_str_radix(start, 16).is_ok_and(inside);
+                library = words.nth(4).is_some_and(|path| path.contains(".so"));
+            } else if counts {
+                let kib: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
+                match first {
+                    "Rss:" => {
+                        self.rss += kib;
+                        self.own += if library { 0 } else { kib };
+                    }
+                    "Pss:" => self.pss += kib,
+                    "Anonymous:" => self.anonymous += kib,
+                    _ => {}
+                }
+            }
+        }
     }
 }
 
@@ -70,27 +90,6 @@ impl Usage {
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// Resident, proportional and anonymous KiB of the mappings in the guest's address space.
-fn guest(smaps: &str) -> (u64, Option<u64>, u64) {
-    let (mut rss, mut pss, mut anonymous, mut inside) = (0, 0, 0, false);
-    for line in smaps.lines() {
-        let mut words = line.split_whitespace();
-        let first = words.next().unwrap_or_default();
-        if let Some((start, _)) = first.split_once('-') {
-            inside = u64::from_str_radix(start, 16).is_ok_and(|start| (GUEST..GUEST + GUEST_SIZE).contains(&start));
-        } else if inside {
-            let kib: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
-            match first {
-                "Rss:" => rss += kib,
-                "Pss:" => pss += kib,
-                "Anonymous:" => anonymous += kib,
-                _ => {}
-            }
-        }
-    }
-    (rss, Some(pss), anonymous)
 }
 
 /// Size and time of change of every file below a folder.
