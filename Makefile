@@ -46,10 +46,11 @@ size: build ## bytes of the release build and of build/, against their budget; F
 reproduce: ## two builds of the commit in two folders are the same bytes; TARGETS="native linux/arm/5" is what is built
 	@cross/reproduce $(TARGETS)
 
-bench: build ## start to CONNECTED, memory, threads and wake-ups of the release build, with no app and with five; what it adds to a call
+bench: build ## what the release build costs, against its limits, half an hour; QUICK=1, MINUTES=10, OTHER=FILE to compare with; needs root
 	@$(CARGO) build --locked --quiet --example bench --example bench-rpc
-	@$(TARGET_DIR)/debug/examples/bench $(ARGS)
-	@exec $(TARGET_DIR)/debug/examples/bench-rpc
+	@$(TARGET_DIR)/debug/examples/bench $(if $(MINUTES),--minutes $(MINUTES)) $(if $(QUICK),--quick) $(if $(OTHER),--other $(OTHER)) \
+	  --arm build/reagent-linux-armv5 --out $(TARGET_DIR)/bench/footprint.json $(ARGS)
+	@$(if $(QUICK),:,exec $(TARGET_DIR)/debug/examples/bench-rpc)
 
 faults: ## what networks do to a session, all cases side by side: a table after three minutes; needs root
 	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture

@@ -8,7 +8,7 @@ use crate::clock::{self, Wall};
 use crate::docker::{Address, Docker};
 use crate::domain::power::Power;
 use crate::flock::{self, Loaded};
-use crate::os::{console, disk, files, lock, power};
+use crate::os::{console, disk, files, lock, memory, power};
 use crate::service::Service;
 use crate::startup::Milestones;
 use crate::state::edges::Context;
@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs the agent until it ends; returns the exit code.
 pub fn run(options: Options) -> u8 {
     clock::mono();
+    memory::share_heap();
     let (service, oddity) = Service::take();
     let lock = match lock::single_instance() {
         Ok(lock) => lock,

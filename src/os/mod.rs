@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod home;
 pub mod local_socket;
 pub mod lock;
+pub mod memory;
 pub mod notify;
 pub mod ports;
 pub mod power;

@@ -38,7 +38,7 @@ pub struct Context {
 #[derive(Debug)]
 pub struct Edges {
     context: Context,
-    inbox: Sender<Message>,
+    inbox: Sender<Box<Message>>,
     /// The session.
     pub wamp: Option<wamp::Handle>,
     /// The engine's events.
@@ -60,7 +60,7 @@ const ORDER: [Edge; 6] = [Edge::Signals, Edge::Logs, Edge::Jobs, Edge::Docker, E
 
 impl Edges {
     /// Starts everything that the options ask for. What cannot be started is logged and tried again.
-    pub fn start(context: Context, inbox: Sender<Message>, flock: &Flock) -> Edges {
+    pub fn start(context: Context, inbox: Sender<Box<Message>>, flock: &Flock) -> Edges {
         let mut edges = Edges {
             context,
             inbox,
@@ -120,14 +120,14 @@ impl Edges {
         let inbox = self.inbox.clone();
         move |exit| {
             // Without a receiver the process is ending.
-            drop(inbox.send(Message::Ended(edge, exit)));
+            drop(inbox.send(Box::new(Message::Ended(edge, exit))));
         }
     }
 
     fn start_signals(&mut self) -> io::Result<()> {
         let inbox = self.inbox.clone();
         let on_signal = move |signal: signals::Signal| {
-            if inbox.send(Message::Signal(signal.number)).is_err() {
+            if inbox.send(Box::new(Message::Signal(signal.number))).is_err() {
                 // Everything is closed, and the process only waits for the machine to go down: this is that.
                 signals::exit(0);
             }
@@ -138,7 +138,12 @@ impl Edges {
 
     fn start_wamp(&mut self, flock: &Flock) -> io::Result<()> {
         let settings = settings(&self.context, flock);
-        let handle = wamp::spawn(settings, self.inbox.clone(), Message::Wamp, self.on_exit(Edge::Wamp))?;
+        let handle = wamp::spawn(
+            settings,
+            self.inbox.clone(),
+            |event| Box::new(Message::Wamp(event)),
+            self.on_exit(Edge::Wamp),
+        )?;
         for (entry, phase) in declarations(&flock.serial_number) {
             handle.send(wamp::Command::Declare { entry, phase });
         }
@@ -151,7 +156,7 @@ impl Edges {
         self.events = Some(docker::events::spawn(
             &self.context.docker,
             self.inbox.clone(),
-            Message::Docker,
+            |event| Box::new(Message::Docker(event)),
             self.on_exit(Edge::Docker),
         )?);
         Ok(())
@@ -174,8 +179,14 @@ impl Edges {
         };
         let source = logs::source::of_engine(self.context.docker.clone());
         let serial = &flock.serial_number;
-        self.logs =
-            Some(logs::spawn(serial, source, publish, self.inbox.clone(), Message::Logs, self.on_exit(Edge::Logs))?);
+        self.logs = Some(logs::spawn(
+            serial,
+            source,
+            publish,
+            self.inbox.clone(),
+            |event| Box::new(Message::Logs(event)),
+            self.on_exit(Edge::Logs),
+        )?);
         self.hand_over_lane();
         Ok(())
     }
@@ -203,13 +214,19 @@ impl Edges {
             time_floor: self.context.time_floor,
             programs: jobs::Programs::of_agent(),
         };
-        self.jobs = Some(jobs::spawn(settings, self.inbox.clone(), Message::Jobs, self.on_exit(Edge::Jobs))?);
+        self.jobs = Some(jobs::spawn(
+            settings,
+            self.inbox.clone(),
+            |event| Box::new(Message::Jobs(event)),
+            self.on_exit(Edge::Jobs),
+        )?);
         Ok(())
     }
 
     fn start_watchdog(&mut self) -> io::Result<()> {
         let (service, inbox) = (&self.context.service, self.inbox.clone());
-        self.watchdog = watchdog::spawn(service, inbox, Message::Probe, self.on_exit(Edge::Watchdog))?;
+        self.watchdog =
+            watchdog::spawn(service, inbox, |probe| Box::new(Message::Probe(probe)), self.on_exit(Edge::Watchdog))?;
         Ok(())
     }
 

@@ -23,7 +23,8 @@ use crate::wamp::{self, Refusal};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-/// Messages that wait; edges block when it is full, the state thread never does.
+/// Messages that wait; edges block when it is full, the state thread never does. They are boxed: the queue takes the memory of
+/// all its places at once.
 pub const INBOX: usize = 1024;
 /// Messages of one turn.
 const TURN: usize = 256;
@@ -37,7 +38,7 @@ pub struct MainLoop {
     core: State,
     store: Store,
     edges: Edges,
-    inbox: Receiver<Message>,
+    inbox: Receiver<Box<Message>>,
     flock: Flock,
     file: File,
     context: Context,
@@ -75,7 +76,7 @@ impl MainLoop {
         flock: Flock,
         file: File,
         milestones: Milestones,
-        channel: (Sender<Message>, Receiver<Message>),
+        channel: (Sender<Box<Message>>, Receiver<Box<Message>>),
     ) -> MainLoop {
         let (recorded, odd) = match store.load() {
             Ok(loaded) => rows::recorded(loaded),
@@ -126,9 +127,9 @@ impl MainLoop {
                 // The edges hold senders; without any there is nobody left to hear.
                 Err(RecvTimeoutError::Disconnected) => return Ended::failed(),
             };
-            let more: Vec<Message> = self.inbox.try_iter().take(TURN).collect();
+            let more: Vec<Box<Message>> = self.inbox.try_iter().take(TURN).collect();
             for message in first.into_iter().chain(more) {
-                turn.extend(self.event_of(message));
+                turn.extend(self.event_of(*message));
             }
             if turn.is_empty() {
                 turn.push(Event::Tick);
@@ -324,7 +325,7 @@ impl MainLoop {
     fn drain_logs(&mut self) {
         let until = clock::mono() + Duration::from_secs(2);
         while let Ok(message) = self.inbox.recv_timeout(until.saturating_sub(clock::mono())) {
-            match message {
+            match *message {
                 Message::Logs(event) => {
                     if let Some(event) = inbox::of_logs(event) {
                         let effects = self.core.step(clock::now(), event);
