@@ -5,6 +5,9 @@
 
 /// The whole agent: the real binary against the local cloud and the fake Docker daemon.
 mod agent;
+/// The limits of `make bench`.
+#[path = "bench/figures.rs"]
+mod bench;
 /// The local cloud, and the tests that judge its router by Crossbar.
 #[path = "cloud/mod.rs"]
 mod cloud;

@@ -1,7 +1,11 @@
 //! What the figures of a phase may be, and how they are shown.
 
-use crate::scene::APPS;
+#![allow(dead_code, reason = "the tests use the limits alone")]
+
 use serde_json::Value;
+
+/// How many apps run in the phases that have any.
+pub const APPS: u64 = 5;
 
 /// What an agent is measured at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -140,5 +144,42 @@ fn text(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(own: f64, cpu: f64, written: f64, files: u64, threads: u64) -> Value {
+        json!({
+            "own_kib_most": own, "cpu_percent": cpu, "written_per_hour": written, "files_changed": files,
+            "files": ["reagent.log"], "threads": threads,
+        })
+    }
+
+    #[test]
+    fn every_figure_above_its_limit_is_named_with_its_phase_and_run() {
+        let fine = run(7812.0, 0.2, 0.0, 0, 24);
+        assert_eq!(breaches("a", &json!({"idle_no_app": [fine], "idle_5_apps": [fine]}), false, false), [""; 0]);
+        let bad = run(7813.0, 0.3, 80.0, 1, 25);
+        let found = breaches("a", &json!({"idle_5_apps": [fine, bad], "logs_5_apps": [bad]}), false, false);
+        let of = |figure: &str, phase: &str| {
+            found.iter().filter(|line| line.contains(figure) && line.contains(phase) && line.contains("run ")).count()
+        };
+        for figure in ["own_kib_most", "cpu_percent", "written_per_hour", "files_changed", "threads"] {
+            assert_eq!(of(figure, "a, idle_5_apps, run 2"), 1, "{figure}: {found:?}");
+        }
+        assert_eq!((of("threads", "logs_5_apps"), found.len()), (1, 6), "logs cost memory and time: {found:?}");
+        assert!(found.iter().any(|line| line.contains("reagent.log")), "{found:?}");
+    }
+
+    #[test]
+    fn with_32_bits_less_memory_is_allowed_and_an_emulators_time_is_not_judged() {
+        let run = json!({"idle_5_apps": [run(5860.0, 9.0, 0.0, 0, 20)]});
+        assert_eq!(breaches("a", &run, false, true), [""; 0]);
+        assert_eq!(breaches("a", &run, true, true).len(), 1, "6 MB");
+        assert_eq!(breaches("a", &json!({"idle_5_apps": [{}]}), true, true).len(), 4, "what is missing is not right");
     }
 }

@@ -21,10 +21,10 @@ mod usage;
 
 use cloud::Cloud;
 use cloud::wanted::WantedApp;
-use figures::Phase;
+use figures::{APPS, Phase};
 use parts::Registry;
 use reagent::clock;
-use scene::{APPS, Candidate, Engine, Scene};
+use scene::{Candidate, Engine, Scene};
 use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::collections::BTreeSet;
@@ -121,7 +121,7 @@ fn candidates(flags: &Flags) -> Result<Vec<Candidate>, String> {
     }
     match &flags.arm {
         Some(arm) if !arm.is_file() => {
-            println!("32 bits: not measured, there is no {} (make build-all TARGETS=linux/arm/5)", arm.display())
+            println!("32 bits: not measured, there is no {} (make build-all TARGETS=linux/arm/5)", arm.display());
         }
         Some(arm) => {
             println!(
@@ -172,9 +172,9 @@ fn run(flags: &Flags, stop: &Stop) -> Result<Value, String> {
             }
         }
         stop.pause(settled.saturating_sub(clock::mono()))?;
-        for (of, seen) in measured(&mut scenes, flags.seconds, stop)? {
-            let runs = phases[of].entry(seen.0.name()).or_insert_with(|| json!([]));
-            runs.as_array_mut().expect("it is made as a list").push(seen.1);
+        for Measured { of, phase, figures } in measured(&mut scenes, flags.seconds, stop)? {
+            let runs = phases[of].entry(phase.name()).or_insert_with(|| json!([]));
+            runs.as_array_mut().expect("it is made as a list").push(figures);
         }
     }
     let agents: Vec<Value> = std::iter::zip(&candidates, std::iter::zip(starts, phases))
@@ -218,8 +218,16 @@ fn connects(candidate: &Candidate, times: usize, folder: &Path, engine: &Engine,
     Ok(json!({"starts": times, "min": took[0], "median": took[times / 2], "max": took[times - 1]}))
 }
 
+/// What one scene came to.
+struct Measured {
+    /// Which candidate.
+    of: usize,
+    phase: Phase,
+    figures: Value,
+}
+
 /// The figures of each scene over the same time.
-fn measured(scenes: &mut [(usize, Scene)], seconds: u64, stop: &Stop) -> Result<Vec<(usize, (Phase, Value))>, String> {
+fn measured(scenes: &mut [(usize, Scene)], seconds: u64, stop: &Stop) -> Result<Vec<Measured>, String> {
     for (_, scene) in scenes.iter_mut() {
         scene.begin()?;
     }
@@ -231,7 +239,10 @@ fn measured(scenes: &mut [(usize, Scene)], seconds: u64, stop: &Stop) -> Result<
         }
     }
     let took = (clock::mono() - begin).as_secs_f64();
-    Ok(scenes.iter().map(|(of, scene)| (*of, (scene.phase, scene.figures(took)))).collect())
+    Ok(scenes
+        .iter()
+        .map(|(of, scene)| Measured { of: *of, phase: scene.phase, figures: scene.figures(took) })
+        .collect())
 }
 
 /// How many processes want to run, over the last minute.

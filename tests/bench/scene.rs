@@ -16,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-pub const APPS: u64 = 5;
-
 /// An agent to be measured.
 pub struct Candidate {
     pub name: &'static str,
