@@ -15,9 +15,8 @@ impl Ground {
         wait_until(SOON, &what, || {
             let mut found = self.containers_of(app);
             found.sort();
-            let run = |name: &&str| {
-                self.stage.docker.inspect(name).is_some_and(|found| found["State"]["Running"] == true)
-            };
+            let run =
+                |name: &&str| self.stage.docker.inspect(name).is_some_and(|found| found["State"]["Running"] == true);
             (found == names && names.iter().all(run)).then_some(())
         });
     }

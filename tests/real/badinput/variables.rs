@@ -2,8 +2,8 @@
 
 use super::{Ground, project, sleeper};
 use crate::cloud::wanted::WantedApp;
-use crate::util::wait_until;
 use crate::real::stage::SOON;
+use crate::util::wait_until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -71,7 +71,10 @@ fn x2_variables_of_every_kind_arrive_as_they_were_sent_and_odd_ones_block_no_app
         for (name, _, expected) in odd() {
             assert_eq!(seen.get(&name), expected.as_ref(), "{name} of {container}");
         }
-        assert_eq!(seen["APP_AUTH_ID"], format!("app-{}-prod-e1@{}", app.app_key, ground.stage.backend.identity.serial));
+        assert_eq!(
+            seen["APP_AUTH_ID"],
+            format!("app-{}-prod-e1@{}", app.app_key, ground.stage.backend.identity.serial)
+        );
         assert!(seen["APP_AUTH_SECRET"] != "forged");
         assert_eq!(seen.get("NO_ENTRY"), None);
         let data = ground.stage.agent.apps_dir().join("prod").join(app.name.to_lowercase());
