@@ -7,7 +7,7 @@ use super::tar::{Archive, Entry, Kind, parts};
 use super::work::{Failure, Work};
 use crate::cancel::Cancel;
 use crate::docker;
-use crate::domain::names;
+use crate::domain::{lines, names};
 use crate::os::disk;
 use crate::os::files;
 use crate::os::tree::Tree;
@@ -36,6 +36,9 @@ impl Work<'_> {
         }
         let build = self.build_folder()?;
         let archive = build.join(format!("{app_name}.{}", self.settings.archive_extension));
+        if let Err(error) = files::open_regular(&archive) {
+            return Err(Failure::Text(lines::no_sources(&format!("{}: {error}", archive.display()))));
+        }
         unpack(&archive, &build, app_name, self.cancel)
     }
 
