@@ -453,6 +453,8 @@ pub struct Container {
     pub host_network: bool,
     /// It carries the agent's label `real=True`.
     pub ours: bool,
+    /// A build of the agent's has left it.
+    pub of_build: bool,
     /// Compose project that it belongs to.
     pub project: Option<String>,
     /// Its service in that project.

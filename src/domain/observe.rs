@@ -343,11 +343,13 @@ impl State {
             (_, Kind::Compose) => vec![app.project.clone()],
         };
         let known = self.apps.values().flat_map(|app| names_of(app).into_iter().chain([names::kept(app.id)]));
-        for container in orphans(observation, &known.collect()) {
-            self.note(
-                Level::Warn,
-                format!("container {} belongs to no app of this device, it is removed", container.name),
-            );
+        // Between two steps a build that runs has such a container, too.
+        let builds = self.apps.values().any(|app| !app.is_idle() && app.id.stage == Stage::Dev);
+        let left = observation.containers.iter().filter(|it| it.of_build && it.status != "running" && !builds);
+        let orphans = orphans(observation, &known.collect()).into_iter();
+        for container in orphans.chain(left.cloned()) {
+            let why = if container.of_build { "is left of a build" } else { "belongs to no app of this device" };
+            self.note(Level::Warn, format!("container {} {why}, it is removed", container.name));
             self.start_job(Job::Detached(None), JobSpec::RemoveContainer { container: container.id });
         }
     }

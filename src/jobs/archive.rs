@@ -3,10 +3,12 @@
 //! **Invariant:** an archive is unpacked beside its place and takes it when all of it is there. One that cannot be unpacked
 //! changes nothing and leaves nothing.
 
+use super::folders::workshop;
 use super::tar::{Archive, Entry, Kind, parts};
 use super::work::{Failure, Work};
 use crate::cancel::Cancel;
 use crate::docker;
+use crate::domain::app::Stage;
 use crate::domain::{lines, names};
 use crate::os::disk;
 use crate::os::files;
@@ -91,8 +93,14 @@ fn unpack(archive: &Path, build: &Path, name: &str, cancel: &Cancel) -> Result<(
     result
 }
 
-/// Removes what the end of the process left of an unpacking, below the directory of the apps.
+/// Removes what the end of the process left unfinished below the directory of the apps: archives, unpackings, and the files
+/// of apps that were being written.
 pub fn remove_leftovers(apps_dir: &Path) {
+    for stage in [Stage::Prod, Stage::Dev] {
+        let apps = |folder: &str| fs::read_dir(apps_dir.join(folder)).into_iter().flatten().flatten();
+        apps(stage.lower()).for_each(|app| files::remove_temporaries(&app.path().join("env")));
+        apps(workshop(stage)).for_each(|app| files::remove_temporaries(&app.path()));
+    }
     let build = apps_dir.join("build");
     // Its absence is no news: it could not be created a moment ago.
     let Ok(entries) = fs::read_dir(&build) else { return };
@@ -296,7 +304,13 @@ mod tests {
         for file in ["app.tgz", "app.tgz.part-7", "app.part-x", ".app.new/deep/file"] {
             fs::write(build.join(file), "").unwrap();
         }
+        let half = ["dev/app/env", "prod/app/env", "compose/App", "build/app"].map(|folder| {
+            fs::create_dir_all(dir.join(folder)).unwrap();
+            dir.join(folder).join(".new-0123456789abcdef")
+        });
+        half.iter().for_each(|path| fs::write(path, "").unwrap());
         remove_leftovers(dir.path());
+        assert!(half.iter().all(|path| !path.exists()));
         let mut left: Vec<_> =
             fs::read_dir(&build).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();

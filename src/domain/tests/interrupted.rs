@@ -2,7 +2,7 @@
 //! 3.15, 5.4), of plain apps and of projects, in both stages.
 
 use super::super::app::{AppKey, AppState, Stage};
-use super::super::job::{ComposeCommand, JobSpec, Outcome};
+use super::super::job::{ComposeCommand, Container, JobSpec, Outcome};
 use super::super::testing::*;
 use super::kills::killed_everywhere;
 use serde_json::{Map, Value, json};
@@ -263,6 +263,34 @@ fn s7_the_work_of_a_developer_is_not_done_again_by_itself() {
             assert!(!world.trace.iter().any(|line| line.starts_with("build") || line.starts_with("compose")));
         }
     }
+}
+
+#[test]
+fn s7_what_a_killed_engine_has_left_of_a_build_goes_unless_one_runs() {
+    let mut world = World::connected();
+    world.holds = |spec| matches!(spec, JobSpec::Build(_));
+    world.request(1, "BUILT", dev(json!({})));
+    world.settle();
+    let left = |name: &str, of_build, status: &str| Container {
+        id: format!("id-{name}"),
+        name: name.to_owned(),
+        status: status.to_owned(),
+        of_build,
+        ..Container::default()
+    };
+    for container in
+        [left("kind_name", true, "exited"), left("foreign", false, "exited"), left("step", true, "running")]
+    {
+        world.engine.containers.insert(container.name.clone(), container);
+    }
+    world.engine_down();
+    world.engine_up();
+    world.settle();
+    assert!(world.engine.containers.contains_key("kind_name"), "it may be one of the build that runs");
+    let job = world.job(|spec| matches!(spec, JobSpec::Build(_)));
+    world.ended(job, Outcome::EngineGone("gone".to_owned()));
+    world.pass(secs(10));
+    assert_eq!(world.engine.containers.keys().collect::<Vec<_>>(), ["foreign", "step"]);
 }
 
 #[test]

@@ -37,7 +37,8 @@ fn sources_that_cannot_be_built_fail_with_the_reason_and_good_ones_are_built() {
     let bomb = compressed(&[Tar::default().file("Dockerfile", DOCKERFILE).bytes(), vec![0; 64 << 20]].concat());
     let escape = Tar::default().file("Dockerfile", DOCKERFILE).file("../../escape", "out").pack();
     let link = Tar::default().file("Dockerfile", DOCKERFILE).symlink("x", "/etc").file("x/escape", "out").pack();
-    let table: Vec<(&str, Option<Vec<u8>>, &[&str], &[&str])> = vec![
+    type Case<'a> = (&'a str, Option<Vec<u8>>, &'a [&'a str], &'a [&'a str]);
+    let table: Vec<Case<'_>> = vec![
         ("no archive", None, &["archive was not found"], &["archive was not found"]),
         ("no Dockerfile", Some(Tar::default().file("other", "x").pack()), &["no Dockerfile"], &["Dockerfile"]),
         ("an empty Dockerfile", file(""), &["Dockerfile is empty"], &["Dockerfile"]),
