@@ -12,6 +12,7 @@
 #        brief     writes a line and ends after one second with code 3
 #        fails     writes a line and ends after two seconds with code 3
 #        sick      runs and writes nothing; its HEALTHCHECK says every second that it is not well
+#        well      the same, and it is well
 #        stubborn  ignores SIGTERM
 #        silent    runs and writes nothing
 #        chatty    writes a hundred lines a second
@@ -83,12 +84,15 @@ push() {
   case $kind in
     demo | exits | brief | fails | stubborn | silent | chatty | flood) program=$kind ;;
     big) program=demo ;;
-    sick) program=silent ;;
+    sick | well) program=silent ;;
     *) die "no such kind of image: $kind" ;;
   esac
   root "$kind"
   set --
-  [ "$kind" != sick ] || set -- --change 'HEALTHCHECK --interval=1s --retries=1 CMD exit 1'
+  case $kind in
+    sick) set -- --change 'HEALTHCHECK --interval=1s --retries=1 CMD exit 1' ;;
+    well) set -- --change 'HEALTHCHECK --interval=1s --retries=1 CMD exit 0' ;;
+  esac
   docker import --change "LABEL $label=$kind" --change "ENV VERSION=$version" --change "ENV PATH=/bin" \
     --change 'EXPOSE 8080' "$@" --change "CMD [\"/bin/app-$program\"]" "$work/root.tar" "$reference" >/dev/null
   status=0

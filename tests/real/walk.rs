@@ -76,7 +76,10 @@ impl Walk<'_> {
             (prefix, Heard { events, lines: RefCell::default() })
         };
         let heard = ["dev", "prod", "pub"].map(topic).into();
-        Walk { stage, app: RefCell::new(app), heard, told: 0 }
+        let mut walk = Walk { stage, app: RefCell::new(app), heard, told: 0 };
+        // It may have been there before.
+        walk.told = walk.words(&stage.backend.calls()).len();
+        walk
     }
 
     /// Goes through the rows, one after the other.

@@ -81,18 +81,18 @@ const LAST: &[Row] = &[
         says: &[],
     },
     Row {
-        action: "update to a release that is well",
-        act: Ask(|app| app.update_to("2.0.0", 101)),
+        action: "update to a release that is healthy",
+        act: Ask(|app| app.update_to("8.0.0", 108)),
         reports: &["UPDATING+canceled", "PRESENT+pending", "RUNNING"],
         there: &[
-            "container prod_501_demo running prod_501_demo:2.0.0",
-            "image prod_501_demo:2.0.0",
+            "container prod_501_demo running prod_501_demo:8.0.0",
+            "image prod_501_demo:8.0.0",
             "image prod_501_demo:4.0.0",
             "image prod_501_demo:5.0.0",
             "image prod_501_demo:6.0.0",
             FOLDER,
         ],
-        says: &[("prod", "demo 2.0.0 line 1")],
+        says: &[("prod", "demo is running (8.0.0)")],
     },
     Row {
         action: "uninstall: with every image that was ever pulled",
@@ -106,7 +106,7 @@ const LAST: &[Row] = &[
 #[test]
 fn a_release_that_does_not_prove_itself_goes_and_the_container_before_comes_back_without_a_registry() {
     let mut stage = Stage::prepare(Identity::generated());
-    let kinds = [("1.0.0", "demo"), ("2.0.0", "demo"), ("4.0.0", "exits"), ("5.0.0", "brief"), ("6.0.0", "sick")];
+    let kinds = [("1.0.0", "demo"), ("8.0.0", "well"), ("4.0.0", "exits"), ("5.0.0", "brief"), ("6.0.0", "sick")];
     for (version, kind) in kinds {
         has_image(&stage, "prod_501_demo", version, kind);
     }
