@@ -160,6 +160,10 @@ impl State {
         let kept = names::kept(id);
         if let Some(left) = seen.containers.iter().find(|container| container.name == kept).cloned() {
             if app.state == AppState::Updating {
+                // What the release on trial has is its own until it goes.
+                if let Some(container) = &found {
+                    self.ports_seen(id, container);
+                }
                 if let Some(app) = self.apps.get_mut(&id) {
                     app.seen = Some(left);
                 }

@@ -228,7 +228,11 @@ impl App {
             Slot::Busy(run) => &run.definition,
             Slot::Idle => &request.new_docker_compose,
         };
-        newest.as_ref().filter(|_| release == Release::Newest).or(request.docker_compose.as_ref()).unwrap_or(&Value::Null)
+        newest
+            .as_ref()
+            .filter(|_| release == Release::Newest)
+            .or(request.docker_compose.as_ref())
+            .unwrap_or(&Value::Null)
     }
 }
 

@@ -219,8 +219,7 @@ impl Engine {
 
     fn compose(&mut self, project: &Project, command: &ComposeCommand) -> Outcome {
         let images = compose::images(&project.definition).unwrap_or_default();
-        let takes_away =
-            matches!(command, ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove);
+        let takes_away = matches!(command, ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove);
         if !takes_away && !self.without_compose && !self.definitions.contains(&project.folder) {
             self.definitions.push(project.folder.clone());
         }

@@ -137,8 +137,7 @@ fn s13_a_project_is_removed_with_its_images_and_uninstalled_with_its_files() {
 fn a_download_of_a_fresh_project_is_cancelled_and_leaves_nothing() {
     for target in ["REMOVED", "UNINSTALLED"] {
         let mut world = World::connected();
-        world.holds =
-            |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
+        world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
         world.request(1, "RUNNING", compose(json!({"current_state": "UNINSTALLED"})));
         world.settle();
         assert_eq!(world.reports(), ["1 DOWNLOADING"]);
@@ -211,7 +210,8 @@ fn what_is_asked_for_during_an_update_does_not_change_which_definition_is_instal
     // Neither that it is to run without an update, nor yet another release.
     let third = json!({"newest_version": "3.0.0", "new_release_key": 102, "request_update": true,
         "new_docker_compose": definition("3.0.0")});
-    for (meanwhile, then) in [(json!({"newest_version": "1.0.0", "request_update": false}), "2.0.0"), (third, "3.0.0")] {
+    for (meanwhile, then) in [(json!({"newest_version": "1.0.0", "request_update": false}), "2.0.0"), (third, "3.0.0")]
+    {
         let mut world = running();
         world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
         update(&mut world);
