@@ -114,7 +114,8 @@ impl State {
         let waits = matches!(app.state, AppState::Built | AppState::Published)
             || (app.state == AppState::Present && app.wanted == AppState::Built);
         let before = (app.state, app.version.clone(), app.release_key);
-        if let (true, Some(state)) = (waits, request.current_state) {
+        // Work that the backend believes in is that of a moment ago: it has not heard of its end.
+        if let (true, Some(state)) = (waits, request.current_state.filter(|state| !state.is_work())) {
             app.state = state;
         }
         if !request.present_version.is_empty() && request.present_version != app.version {
@@ -134,6 +135,7 @@ fn believed(request: &Request) -> App {
         Some(AppState::Stopped) => AppState::Present,
         Some(state) if state.is_transient() && request.stage == Stage::Prod => AppState::Removed,
         Some(AppState::Inherit) | None => AppState::Removed,
+        Some(state) if state.is_work() => AppState::Removed,
         Some(state) => state,
     };
     let mut app = App::new(request.id(), &request.app_name, state);

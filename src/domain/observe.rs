@@ -163,6 +163,10 @@ impl State {
         // be asked for the new one.
         let ended = found.as_ref().is_some_and(|container| container.status != "running");
         if app.state == AppState::Updating && (left.is_some() || (ended && app.wanted == AppState::Running)) {
+            // What the release on trial has is its own until it goes.
+            if let Some(container) = &found {
+                self.ports_seen(id, container);
+            }
             if let Some(app) = self.apps.get_mut(&id) {
                 app.seen = left.or(found);
             }

@@ -200,6 +200,8 @@ const REMOVE: &[Step] = &[
     say(Line::Removed),
 ];
 
+const CLEAR: &[Step] = &[Step::RemoveContainer, Step::RemoveImages];
+
 // The report comes last: until it is stored, an agent that dies here does it all again.
 const LEAVE: &[Step] = &[Step::ReleasePorts, Step::DeleteFiles, report(AppState::Uninstalled)];
 
@@ -260,10 +262,11 @@ pub fn plan(action: Action, case: Case) -> Plan {
         Action::Update => update(case),
         Action::RollBack => roll_back(case, &[Step::Refuse, Step::CancelUpdate], &[say(Line::RolledBack)]),
         Action::Restore => roll_back(case, &[], &[]),
+        // The pull may just have ended, and before a start there may be an old container.
         Action::CancelPull if plain && case.target == AppState::Uninstalled => {
-            join(&[&[report(AppState::Removed)], LEAVE, &[Step::Forget]])
+            join(&[CLEAR, &[report(AppState::Removed)], LEAVE, &[Step::Forget]])
         }
-        Action::CancelPull if plain => join(&[&[report(AppState::Removed), Step::Forget]]),
+        Action::CancelPull if plain => join(&[CLEAR, &[report(AppState::Removed), Step::Forget]]),
         // Files and some of the images may be there already.
         Action::CancelPull if case.target == AppState::Uninstalled => join(&[REMOVE, LEAVE, &[Step::Forget]]),
         Action::CancelPull => join(&[REMOVE, &[Step::Forget]]),
