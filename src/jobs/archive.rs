@@ -135,7 +135,7 @@ fn read<'a>(file: &'a File, spare: u64, cancel: &'a Cancel) -> io::Result<Archiv
 fn failure(archive: &Path, error: io::Error, cancel: &Cancel) -> Failure {
     match archive.file_name() {
         _ if cancel.is_cancelled() => docker::Error::Cancelled.into(),
-        Some(name) => Failure::of(name.display(), error),
+        Some(name) => Failure::of(format_args!("The source archive {} cannot be used", name.display()), error),
         None => Failure::of(archive.display(), error),
     }
 }
@@ -258,7 +258,10 @@ mod tests {
         let path = dir.file("app.tgz", "no archive");
         let file = File::open(&path).unwrap();
         let told = has_root_file(&file, &path, "Dockerfile", &cancel);
-        assert!(matches!(&told, Err(Failure::Text(text)) if text.starts_with("app.tgz: ")), "{told:?}");
+        assert!(
+            matches!(&told, Err(Failure::Text(text)) if text.starts_with("The source archive app.tgz cannot be used: ")),
+            "{told:?}"
+        );
         cancel.cancel();
         let told = has_root_file(&file, &path, "Dockerfile", &cancel);
         assert_eq!(told, Err(docker::Error::Cancelled.into()));
