@@ -7,9 +7,10 @@ CARGO ?= cargo
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
 REAL = --skip real:: --skip ::crossbar:: --skip demo:: --skip network::faults --skip network::fleet
 
-.PHONY: help check test run build build-all check-boards size bench faults fleet clean
+.PHONY: help check test run build build-all build-all-docker check-boards size reproduce bench faults fleet download_frpc \
+  publish publish-latest-alias publish-version publish-latestVersions release rollout clean
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-zA-Z_-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
 	@echo 'Belong to later work and only say so: $(LATER)'
 
 check: ## format, lints, and the tests that need nothing but this folder; about a minute when warm
@@ -26,12 +27,15 @@ run: ## the demonstration: cloud, registry, agent and an app on this machine, as
 	@exec $(TARGET_DIR)/debug/examples/demo $(ARGS)
 
 build: ## the agent for this machine, as small as it gets: target/release/reagent
-	$(CARGO) build --locked --release --bin reagent
+	RUSTFLAGS="$(RUSTFLAGS) $(NO_PATHS)" $(CARGO) build --locked --release --bin reagent
 
 build-all: ## the agent for each line of `targets`: static files in build/. WITH=cross or WITH=zig says with what
 	@cross/build $(TARGETS)
 
-check-boards: ## the agents of build/ join the local cloud on the CPUs they are for (qemu); TARGETS="linux/arm/5 ..." for some
+build-all-docker: ## the same in a container that has all of it (image agent-builder); build/ is emptied first
+	@cross/docker build $(TARGETS)
+
+check-boards: ## tests, and the agents of build/ with cloud, engine and an app, on the CPUs they are for (qemu); TARGETS="linux/arm/5" for one
 	@$(CARGO) build --locked --quiet --example cloud
 	@cross/check $(TARGET_DIR)/debug/examples/cloud $(TARGETS)
 
@@ -39,10 +43,14 @@ size: build ## bytes of the release build and of build/, against their budget; F
 	@cross/size $(FILES)
 	@$(CARGO) tree --locked -e normal --prefix none --format '{p}' | sort -u | wc -l | sed 's/$$/ crates/'
 
-bench: build ## start to CONNECTED, memory, threads and wake-ups of the release build, with no app and with five; what it adds to a call
+reproduce: ## two builds of the commit in two folders are the same bytes; TARGETS="native linux/arm/5" is what is built
+	@cross/reproduce $(TARGETS)
+
+bench: build ## what the release build costs, against its limits, half an hour; QUICK=1, MINUTES=10, OTHER=FILE to compare with; needs root
 	@$(CARGO) build --locked --quiet --example bench --example bench-rpc
-	@$(TARGET_DIR)/debug/examples/bench $(ARGS)
-	@exec $(TARGET_DIR)/debug/examples/bench-rpc
+	@$(TARGET_DIR)/debug/examples/bench $(if $(MINUTES),--minutes $(MINUTES)) $(if $(QUICK),--quick) $(if $(OTHER),--other $(OTHER)) \
+	  --arm build/reagent-linux-armv5 --out $(TARGET_DIR)/bench/footprint.json $(ARGS)
+	@$(if $(QUICK),:,exec $(TARGET_DIR)/debug/examples/bench-rpc)
 
 faults: ## what networks do to a session, all cases side by side: a table after three minutes; needs root
 	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture
@@ -50,13 +58,43 @@ faults: ## what networks do to a session, all cases side by side: a table after 
 fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root
 	FLEET=300 $(CARGO) test --locked --test tests network::fleet -- --nocapture
 
-clean: ## remove what was built; what tests/env and cross/build have installed below .real stays
+download_frpc: ## the tunnel client for each line of `targets`: .cache/frp/. FRPC_FROM=FOLDER or URL: upstream's archives
+	@cross/frpc $(TARGETS)
+
+# All of these take PUBLISH_TO=FOLDER, an https:// URL or gs:// (see cross/publish).
+publish: ## send what is in build/, and the tunnel clients, to PUBLISH_TO; no device takes it yet
+	@cross/publish files
+
+publish-latest-alias: ## let `latest`, which installers take, be the production version
+	@cross/publish latest
+
+publish-version: ## send version.txt
+	@cross/publish version
+
+publish-latestVersions: ## send availableVersions.json: from here on devices take what it names
+	@cross/publish list
+
+release: ## the three above, in this order
+	@$(MAKE) publish-latest-alias
+	@$(MAKE) publish-version
+	@$(MAKE) publish-latestVersions
+
+rollout: ## build-all-docker, publish, release
+	@$(MAKE) build-all-docker
+	@$(MAKE) publish
+	@$(MAKE) release
+
+clean: ## remove what was built, build/ too; what tests/env and cross/build have installed below .real stays
+	@cross/docker clean
 	$(CARGO) clean
+
+# Panics name their source file. Where that was on the machine of the build is in no release.
+NO_PATHS = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/build
 
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 # Public names whose work is another issue's. They fail, so that no script takes them for done.
-LATER = build-all-docker publish publish-version publish-latestVersions release rollout download_frpc run_mac
+LATER = run_mac
 .PHONY: $(LATER)
 $(LATER):
 	@echo "make $@ belongs to later work: it is not built yet" >&2; exit 1

@@ -8,7 +8,8 @@ use crate::clock::{self, Wall};
 use crate::docker::{Address, Docker};
 use crate::domain::power::Power;
 use crate::flock::{self, Loaded};
-use crate::os::{console, disk, files, lock, power};
+use crate::os::{console, disk, files, lock, memory, power};
+use crate::service::Service;
 use crate::startup::Milestones;
 use crate::state::edges::Context;
 use crate::state::main_loop::{Ended, INBOX, MainLoop};
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs the agent until it ends; returns the exit code.
 pub fn run(options: Options) -> u8 {
     clock::mono();
+    memory::share_heap();
+    let (service, oddity) = Service::take();
     let lock = match lock::single_instance() {
         Ok(lock) => lock,
         Err(error) => return fatal(&error.to_string()),
@@ -45,9 +48,9 @@ pub fn run(options: Options) -> u8 {
         console::write_if_ready(std::io::stderr(), format!("no log: {error}\n").as_bytes());
     }
     let milestones = Milestones::with_pretty_logging(options.pretty_logging);
-    milestones.say(&format!("reagent {} ({}), starting", release::VERSION, release::ARCH));
+    milestones.say(&format!("{}, starting", release::NAME));
     log::debug!("arguments: {:?}", std::env::args().skip(1).collect::<Vec<_>>());
-    options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    options.warnings.iter().chain(&oddity).for_each(|warning| log::warn!("{warning}"));
     mention_oddities(&options);
     create_directories(&options);
     jobs::remove_leftovers(&options.apps_dir);
@@ -58,10 +61,10 @@ pub fn run(options: Options) -> u8 {
             return if options.pretty_logging { fatal(&error.to_string()) } else { 1 };
         }
     };
-    let ended = start(options, loaded, milestones);
-    if let Some(Err(reason)) = ended.then.map(|power| carry_out(power, PATIENCE)) {
+    let ended = start(options, loaded, milestones, &service);
+    if let Some(Err(reason)) = ended.then.map(|power| carry_out(power, PATIENCE, &service)) {
         log::error!("{reason}; the agent goes on line again");
-        log::error!("it cannot be started again: {}", power::start_again());
+        log::error!("it cannot be started again: {}", power::start_again(service.variables()));
         return 1;
     }
     drop(lock);
@@ -71,7 +74,7 @@ pub fn run(options: Options) -> u8 {
     ended.code
 }
 
-fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
+fn start(options: Options, loaded: Loaded, milestones: Milestones, service: &Service) -> Ended {
     let Loaded { flock, mut file, notices } = loaded;
     for notice in notices.into_iter().chain(file.protect()) {
         log::log!(notice.level, "{}", notice.text);
@@ -95,7 +98,8 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
         (true, _) => "offline mode: not connecting".to_owned(),
         (false, url) => format!("connecting to {url} as {}", flock.authid()),
     });
-    let context = Context { options, docker, time_floor, environment };
+    let context = Context { options, docker, time_floor, environment, service: service.clone() };
+    let (starts, started) = crossbeam_channel::bounded(1);
     let (ends, ended) = crossbeam_channel::bounded(1);
     let on_exit = |exit| {
         // Its end of the channel is gone with it, which ends the process.
@@ -106,6 +110,7 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
     let body = move || {
         let channel = crossbeam_channel::bounded(INBOX);
         let mut main_loop = MainLoop::start(context, store, flock, file, milestones, channel);
+        let _ = starts.send(());
         drop(ends.send(main_loop.run()));
         main_loop.shut_down();
     };
@@ -113,7 +118,15 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
         log::error!("no thread for the agent's state: {error}");
         return Ended::failed();
     }
+    if started.recv().is_ok() {
+        service.ready();
+    }
     let how = ended.recv().unwrap_or_else(|_| Ended::failed());
+    match how.then {
+        // The machine ends this process, or the agent comes back: for the manager it does not end.
+        Some(Power::Reboot | Power::Off) => service.alive(),
+        Some(Power::Restart(_)) | None => service.stopping("ending; the apps keep running"),
+    }
     // The state thread now ends the others and drops its end of the channel. It is not waited for without end.
     if ended.recv_timeout(SHUTDOWN) == Err(RecvTimeoutError::Timeout) {
         log::warn!("the shutdown took longer than {} s", SHUTDOWN.as_secs());
@@ -122,10 +135,11 @@ fn start(options: Options, loaded: Loaded, milestones: Milestones) -> Ended {
 }
 
 /// Does what was asked for, now that everything is closed. The process ends with the machine: systemd's signal ends it.
+/// The two waits are signs of life of their own, since the threads that give them have ended.
 ///
 /// # Errors
 /// Why the machine still runs, `patience` after a command that was successful.
-fn carry_out(power: Power, patience: Duration) -> Result<(), String> {
+fn carry_out(power: Power, patience: Duration, service: &Service) -> Result<(), String> {
     let (program, arguments): (_, &[_]) = match power {
         Power::Reboot => ("reboot", &[]),
         Power::Off => ("poweroff", &[]),
@@ -133,6 +147,7 @@ fn carry_out(power: Power, patience: Duration) -> Result<(), String> {
         Power::Restart(_) => ("systemctl", &["--no-block", "restart", "reagent"]),
     };
     log::info!("running {program} {}", arguments.join(" "));
+    service.alive();
     let printed = power::run(program, arguments, COMMAND)?;
     if !printed.is_empty() {
         log::info!("{program}: {printed}");
@@ -140,6 +155,7 @@ fn carry_out(power: Power, patience: Duration) -> Result<(), String> {
     if matches!(power, Power::Restart(_)) {
         return Ok(());
     }
+    service.alive();
     std::thread::sleep(patience);
     Err(format!("{program}: the machine still runs {} s later", patience.as_secs()))
 }
@@ -199,10 +215,11 @@ mod tests {
         const CHILD: &str = "REAGENT_TEST_CARRY_OUT";
         if std::env::var_os(CHILD).is_some() {
             for power in [Power::Reboot, Power::Off] {
-                let told = carry_out(power, Duration::from_millis(1)).unwrap_err();
+                let told = carry_out(power, Duration::from_millis(1), &Service::default()).unwrap_err();
                 assert!(told.contains("the machine still runs"), "{told}");
             }
-            assert_eq!(carry_out(Power::Restart(Supervisor::Systemd), Duration::from_secs(86_400)), Ok(()));
+            let restart = Power::Restart(Supervisor::Systemd);
+            assert_eq!(carry_out(restart, Duration::from_secs(86_400), &Service::default()), Ok(()));
             return;
         }
         let scratch = Scratch::new();

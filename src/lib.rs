@@ -29,6 +29,7 @@
 //! | `main` | the lock of the only instance | as long as the process | the state thread's end, 10 s more at most; then the machine that goes down, or a new start |
 //! | `state` | the core and the SQLite connection | as long as the process | a signal, or a refusal of the router that is final |
 //! | `signals` | the signal pipe | as long as the process | a second signal ends the process at once |
+//! | `watchdog` | the signs of life for a service manager that expects them; else there is none | until the shutdown | its handle |
 //! | `wamp` | the session: TLS, WebSocket, calls, both lanes out | as long as the process | a stop; a write that makes no progress |
 //! | `wamp-pump` | reading the raw socket | one connection | the socket's shutdown |
 //! | `wamp-race` | one attempt to connect to one address | an attempt | its bound |
@@ -69,13 +70,14 @@
 //! | [`logs`] | history and publication of container output; pure but for `actor`, `follower`, `source`, `excerpt` | [`docker`], the core's messages |
 //! | [`jobs`] | the workers | [`docker`], [`os`], [`logs`] |
 //! | [`agent`] | the boot sequence | everything |
+//! | [`service`] | what a service manager is told, the watchdog | [`os`] |
 //! | [`args`], [`flock`], [`logger`], [`startup`], [`signals`], [`release`] | command line, device file, log, first lines, signals, version | [`os`] |
 //! | [`os`] | what differs between systems; the only place for `unsafe` | nothing |
-//! | [`thread`], [`clock`], [`cancel`], [`secret`] | one concept each | nothing |
+//! | [`thread`], [`clock`], [`cancel`], [`probe`], [`secret`] | one concept each | nothing |
 //!
 //! # Reading order
 //!
-//! This page, [`domain`], [`domain::transition`], [`state::main_loop`], [`rpc`]. After these five the rest is detail: what a
+//! This page, [`domain`], [`domain::transition`] with [`domain::plan`], [`state::main_loop`], [`rpc`]. After these the rest is detail: what a
 //! word means on the wire is in `wamp` and `docker`, what is done to a container is in `jobs`. Rules that the compiler does
 //! not know are in `tests/tidy.rs`.
 
@@ -91,9 +93,11 @@ pub mod logger;
 pub mod logs;
 pub mod net;
 pub mod os;
+pub mod probe;
 pub mod release;
 pub mod rpc;
 pub mod secret;
+pub mod service;
 pub mod signals;
 pub mod startup;
 pub mod state;

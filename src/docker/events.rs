@@ -12,10 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use serde::Deserialize;
 
 use super::conn::{Deadline, Response};
@@ -25,6 +27,7 @@ use super::stream::LineSplitter;
 use super::{ApiVersion, Docker, Error};
 use crate::cancel::Cancel;
 use crate::clock;
+use crate::probe::Probe;
 use crate::thread::{self, Exit};
 
 /// How often a new or restarting Engine is tried at first, and for how long.
@@ -79,6 +82,7 @@ pub struct ContainerEvent {
 /// Holds the thread. Dropping it asks the thread to end without waiting for it.
 #[derive(Debug)]
 pub struct Handle {
+    questions: Questions,
     cancel: Cancel,
     stop: Option<Sender<()>>,
     ended: Receiver<()>,
@@ -96,6 +100,11 @@ impl Handle {
             let _ = thread.join();
         }
         ended
+    }
+
+    /// Asks the thread whether it works. Never blocks.
+    pub fn probe(&self, probe: Probe) {
+        self.questions.put(probe);
     }
 
     fn ask(&mut self) {
@@ -125,13 +134,16 @@ pub fn spawn<T: Send + 'static>(
     let (stop, stopped) = bounded(0);
     let (end, ended) = bounded(0);
     let docker = docker.within(ANSWER_DEADLINE).cancelled_by(&cancel);
-    let watcher = Watcher { docker, sink, wrap, stopped };
+    let questions = Questions::default();
+    let watcher = Watcher { docker, sink, wrap, stopped, questions: questions.clone() };
+    let last = questions.clone();
     let exit = move |exit| {
+        last.answer_for_the_thread();
         on_exit(exit);
         drop::<Sender<()>>(end);
     };
     let thread = thread::spawn("docker-events", exit, move || watcher.run())?;
-    Ok(Handle { cancel, stop: Some(stop), ended, thread: Some(thread) })
+    Ok(Handle { questions, cancel, stop: Some(stop), ended, thread: Some(thread) })
 }
 
 /// The thread has to end.
@@ -143,6 +155,48 @@ struct Watcher<T> {
     wrap: fn(Event) -> T,
     /// Disconnects when the thread has to end; nothing is ever sent.
     stopped: Receiver<()>,
+    questions: Questions,
+}
+
+/// Questions to a thread that is in calls of the Engine nearly all of its time. Those are no sign of being stuck: a call has
+/// a deadline, or the handle ends it. Meanwhile its questions are answered for it.
+#[derive(Clone, Debug)]
+struct Questions {
+    calling: Arc<AtomicBool>,
+    put: Sender<Probe>,
+    open: Receiver<Probe>,
+}
+
+impl Default for Questions {
+    fn default() -> Questions {
+        let (put, open) = unbounded();
+        Questions { calling: Arc::default(), put, open }
+    }
+}
+
+impl Questions {
+    /// For the handle. It looks after the question is in the queue, and the thread empties the queue after it has said that it
+    /// calls: so one of them sees what the other did.
+    fn put(&self, probe: Probe) {
+        let _ = self.put.send(probe);
+        if self.calling.load(Ordering::SeqCst) {
+            self.open.try_iter().for_each(Probe::answer);
+        }
+    }
+
+    /// For the thread: from now on the handle answers.
+    fn answer_for_the_thread(&self) {
+        self.calling.store(true, Ordering::SeqCst);
+        self.open.try_iter().for_each(Probe::answer);
+    }
+
+    /// For the thread: a call.
+    fn during<R>(&self, call: impl FnOnce() -> R) -> R {
+        self.answer_for_the_thread();
+        let result = call();
+        self.calling.store(false, Ordering::SeqCst);
+        result
+    }
 }
 
 impl<T> Watcher<T> {
@@ -156,7 +210,7 @@ impl<T> Watcher<T> {
         let mut told = false;
         let mut last = None;
         loop {
-            let reason = match self.subscribe() {
+            let reason = match self.questions.during(|| self.subscribe()) {
                 Ok((up, stream)) => {
                     self.emit(up)?;
                     let up_since = clock::mono();
@@ -207,7 +261,7 @@ impl<T> Watcher<T> {
         let mut events = Vec::new();
         loop {
             bytes.clear();
-            match stream.read(&mut bytes, Deadline::NEVER) {
+            match self.questions.during(|| stream.read(&mut bytes, Deadline::NEVER)) {
                 Ok(true) => lines.feed(&bytes, |line| events.extend(parse(&line))),
                 Ok(false) => return Ok(Error::Unreachable("the event stream ended".into())),
                 Err(Error::Cancelled) => return Err(Stopped),

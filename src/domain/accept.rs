@@ -2,7 +2,7 @@
 //! Accepting only remembers; `State::drive` acts.
 
 use super::app::{AppKey, AppState, Stage};
-use super::message::Level;
+use super::message::{Level, LogCommand};
 use super::request::Request;
 use super::slot::App;
 use super::{Recorded, State, names};
@@ -81,13 +81,22 @@ impl State {
             request.release_key = app.release_key;
         }
         let lowered = merge(app, &mut request, source);
+        let before = app.request.is_some().then(|| (app.body(), app.container.clone()));
         app.wanted = wanted;
+        app.unknown = false;
         app.name.clone_from(&request.app_name);
         app.container = names::container(id, &request.app_name);
         app.project = names::project(id, &request.app_name);
         app.promoted = false;
         let again = source == Source::Call && request.request_update && app.refused.take().is_some();
         app.request = Some(request);
+        let now = app.body();
+        app.strays.retain(|stray| *stray != now);
+        if let Some((body, container)) = before.filter(|(body, _)| *body != now) {
+            app.strays.push(body);
+            self.note(Level::Info, format!("{id}: it has another name, or is made of something else now"));
+            self.logs(LogCommand::Unfollow { container });
+        }
         if again {
             self.persist_refused(id);
         }
@@ -105,7 +114,8 @@ impl State {
         let waits = matches!(app.state, AppState::Built | AppState::Published)
             || (app.state == AppState::Present && app.wanted == AppState::Built);
         let before = (app.state, app.version.clone(), app.release_key);
-        if let (true, Some(state)) = (waits, request.current_state) {
+        // Work that the backend believes in is that of a moment ago: it has not heard of its end.
+        if let (true, Some(state)) = (waits, request.current_state.filter(|state| !state.is_work())) {
             app.state = state;
         }
         if !request.present_version.is_empty() && request.present_version != app.version {
@@ -125,6 +135,7 @@ fn believed(request: &Request) -> App {
         Some(AppState::Stopped) => AppState::Present,
         Some(state) if state.is_transient() && request.stage == Stage::Prod => AppState::Removed,
         Some(AppState::Inherit) | None => AppState::Removed,
+        Some(state) if state.is_work() => AppState::Removed,
         Some(state) => state,
     };
     let mut app = App::new(request.id(), &request.app_name, state);

@@ -139,6 +139,12 @@ impl AppState {
         )
     }
 
+    /// The agent is doing something with the app: of one that nothing is done with it cannot be true.
+    pub fn is_work(self) -> bool {
+        use AppState::*;
+        matches!(self, Building | Publishing | Downloading | Updating | Starting | Stopping | Deleting)
+    }
+
     /// A target that needs disk space: refused in a disk emergency (2.4).
     pub fn grows_disk(self) -> bool {
         use AppState::*;

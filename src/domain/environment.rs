@@ -59,7 +59,7 @@ pub fn assemble(
     }
     if id.stage == Stage::Prod {
         env.take(&request.environment, "value", Some("<nil>"), &BTreeSet::new());
-        for (name, value) in remote_ports(&PortRule::list(&request.ports).unwrap_or_default()) {
+        for (name, value) in remote_ports(&PortRule::readable(&request.ports).0) {
             if let (true, Some(value)) = (name.ends_with("_CLOUD"), value) {
                 env.variables.insert(name, value);
             }

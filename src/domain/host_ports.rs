@@ -111,7 +111,7 @@ impl State {
         let Some(app) = self.apps.get(&id).filter(|app| app.wanted != super::app::AppState::Uninstalled) else {
             return;
         };
-        let rules = app.request.as_ref().and_then(|request| PortRule::list(&request.ports).ok()).unwrap_or_default();
+        let rules = app.request.as_ref().map(|request| PortRule::readable(&request.ports).0).unwrap_or_default();
         for rule in rules.iter().filter(|rule| rule.is_published()) {
             if let Place::Managed(key, _) = self.place(id, rule) {
                 self.ports.claim(&key, rule.stored());
@@ -230,15 +230,12 @@ impl State {
 }
 
 /// What a plain app publishes: the rules that point to its container, each port once, with the host ports they bring.
-///
-/// # Errors
-/// As [`PortRule::list`].
-pub(super) fn of_rules(rules: &[Value]) -> Result<Vec<Binding>, String> {
+pub(super) fn of_rules(rules: &[PortRule]) -> Vec<Binding> {
     let mut wanted: Vec<Binding> = Vec::new();
-    for rule in PortRule::list(rules)?.iter().filter(|rule| rule.is_published() && rule.port != 0) {
+    for rule in rules.iter().filter(|rule| rule.is_published() && rule.port != 0) {
         if wanted.iter().all(|known| (known.port, known.protocol) != (rule.port, rule.wire())) {
             wanted.push(Binding::plain(rule.port, rule.wire(), rule.stored()));
         }
     }
-    Ok(wanted)
+    wanted
 }

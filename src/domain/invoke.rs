@@ -101,18 +101,10 @@ impl State {
 
     fn run_procedure(&mut self, id: u64) {
         let Some(pending) = self.invocations.get_mut(&id) else { return };
-        if matches!(pending.procedure.handler, Handler::Transfer) {
-            // Its arguments are large: they are taken, not copied.
-            return match rpc::write_data::message(std::mem::take(&mut pending.invocation.args)) {
-                Ok(message) => self.transfer_allowed(id, message),
-                Err(text) => self.end_invocation(id, Err(text)),
-            };
-        }
-        let pending = pending.clone();
         match pending.procedure.handler {
-            Handler::Transfer => {}
             Handler::State(handler) => {
-                let result = handler(self, &pending.invocation);
+                let invocation = pending.invocation.clone();
+                let result = handler(self, &invocation);
                 let drive = result.as_ref().ok().and_then(|reply| reply.drive);
                 self.end_invocation(id, result);
                 if let Some(app) = drive {
@@ -130,6 +122,11 @@ impl State {
             }
             Handler::History => match rpc::container_name(&pending.invocation) {
                 Ok(container) => self.logs(LogCommand::History { container, token: id }),
+                Err(text) => self.end_invocation(id, Err(text)),
+            },
+            // Its arguments are large: they are taken, not copied.
+            Handler::Transfer => match rpc::write_data::message(std::mem::take(&mut pending.invocation.args)) {
+                Ok(message) => self.transfer_allowed(id, message),
                 Err(text) => self.end_invocation(id, Err(text)),
             },
         }

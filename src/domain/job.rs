@@ -120,11 +120,11 @@ pub enum ComposeCommand {
         /// Host ports of the definition: fresh ones are probed before.
         bindings: Vec<Binding>,
     },
-    /// `stop`, `rm -f`: volumes stay.
+    /// `stop`, then its containers go: volumes stay.
     TakeDown,
     /// `down --remove-orphans`: also services that the definition does not have; volumes stay.
     Down,
-    /// `down -v`, `rm -f`; by label if the definition is unusable.
+    /// `down -v`; what is left of it goes by label, all of it if the definition is unusable.
     Remove,
 }
 
@@ -453,6 +453,8 @@ pub struct Container {
     pub host_network: bool,
     /// It carries the agent's label `real=True`.
     pub ours: bool,
+    /// A build of the agent's has left it.
+    pub of_build: bool,
     /// Compose project that it belongs to.
     pub project: Option<String>,
     /// Its service in that project.

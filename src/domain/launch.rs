@@ -43,7 +43,8 @@ impl State {
     /// Why there can be none.
     pub(super) fn launch(&mut self, id: AppKey, names: &Names) -> Result<Launch, String> {
         let request = self.request_to_run(id)?;
-        let bindings = self.reserve(id, of_rules(&request.ports)?)?;
+        let (rules, faults) = PortRule::readable(&request.ports);
+        let bindings = self.reserve(id, of_rules(&rules))?;
         let version = self.version_to_start(id);
         let image = match id.stage {
             Stage::Dev => names.image.clone(),
@@ -51,7 +52,7 @@ impl State {
             Stage::Prod => names.tagged(&version),
         };
         let environment = self.environment(id, &request, &bindings);
-        self.remark(id, left_out(&environment));
+        self.remark(id, faults.into_iter().chain(left_out(&environment)));
         self.take_ports(id, &bindings);
         Ok(Launch {
             container: names.container.clone(),
@@ -84,10 +85,9 @@ impl State {
 
     fn prepare(&mut self, id: AppKey, release: Release) -> Result<Prepared, String> {
         let request = self.request_to_run(id)?;
-        let newest = request.new_docker_compose.as_ref().filter(|_| release == Release::Newest);
-        let authored = newest.or(request.docker_compose.as_ref()).ok_or("the app has no compose definition")?;
-        // A bad list is told when ports are synchronised; it must not keep a project from being stopped.
-        let rules = PortRule::list(&request.ports).unwrap_or_default();
+        let authored = self.apps.get(&id).map(|app| app.definition(release)).filter(|known| !known.is_null());
+        let authored = &authored.ok_or("the app has no compose definition")?.clone();
+        let (rules, faults) = PortRule::readable(&request.ports);
         let entries = compose::ports(authored)?;
         let published = entries.iter().filter(|entry| entry.is_published(&rules));
         let (managed, on_host): (Vec<&PortEntry>, Vec<&PortEntry>) = published.partition(|entry| entry.is_managed());
@@ -100,7 +100,7 @@ impl State {
         let on_host = on_host.iter().map(|entry| entry.binding(entry.declared(), false));
         let announced: Vec<Binding> = bindings.iter().cloned().chain(on_host).collect();
         let environment = self.environment(id, &request, &announced);
-        let remarks = made.warnings.into_iter().chain(left_out(&environment)).collect();
+        let remarks = faults.into_iter().chain(made.warnings).chain(left_out(&environment)).collect();
         let project = Project {
             name: names.project,
             container: names.container,
@@ -153,14 +153,15 @@ impl State {
         credential::derive(self.device.credential_key.as_ref(), &self.device.serial, id, epoch)
     }
 
-    /// Credential and remote-port files (4.8): not for apps that are to go, whose directory they would make anew.
+    /// Credential and remote-port files (4.8): not for apps that are to go, whose directory they would make anew, and not
+    /// for those that are not there yet: their start writes all files, and without one nobody would delete them.
     pub(super) fn refresh_files(&mut self, id: AppKey) {
         let Some(app) = self.apps.get(&id) else { return };
-        if app.wanted.is_gone() || !names::is_path_part(&app.name) {
+        if app.wanted.is_gone() || app.state.is_gone() || !names::is_path_part(&app.name) {
             return;
         }
         let Some(request) = &app.request else { return };
-        let remote = environment::remote_ports(&PortRule::list(&request.ports).unwrap_or_default());
+        let remote = environment::remote_ports(&PortRule::readable(&request.ports).0);
         let credential = self.credential(id);
         if credential.is_none() && remote.iter().all(|(_, value)| value.is_none()) {
             return;

@@ -71,6 +71,7 @@ pub fn cancelled(action: Action) -> &'static str {
         Action::CancelBuild | Action::Build => "Build canceled",
         Action::CancelPush | Action::Publish | Action::RemoveThenPublish => "Release canceled",
         Action::CancelTransfer => "Transfer canceled",
+        Action::Run | Action::RecoverToRunning => "Start canceled",
         _ => "Download canceled",
     }
 }
@@ -97,6 +98,11 @@ pub fn not_proven(name: &str, version: &str, reason: &str) -> String {
 pub fn port_elsewhere(service: &str, declared: u16, host_port: u16) -> String {
     let of = if service.is_empty() { String::new() } else { format!(" of service {service}") };
     format!("Port {declared}{of} is taken by another app; it is reachable on host port {host_port} instead")
+}
+
+/// M-ENVSKIP
+pub fn env_skipped(names: &[String]) -> String {
+    format!("These variables are left out, compose cannot read their names: {}", names.join(", "))
 }
 
 /// M-EXIT

@@ -5,9 +5,10 @@
 //! database) and what is *observed* (its container) and find the next step from that: a lost message, a restart or a
 //! reconnect needs no code of its own, the comparison simply runs again.
 //!
-//! Where to read on: [`transition`] is the table, [`plan`] what its actions do, [`accept`] takes requests, [`reconcile`] decides, [`walk`] goes through plans, [`crash`] tries again,
-//! [`observe`] judges containers, [`report`] tells the backend, [`connect`] is the sequence after joining, [`sync`] takes the
-//! backend's list.
+//! Where to read on: [`transition`] is the table, [`plan`] what its actions do, [`accept`] takes requests, [`reconcile`]
+//! decides, [`walk`] goes through plans, [`crash`] tries again, [`observe`] judges containers, [`report`] tells the backend,
+//! [`connect`] is the sequence after joining, [`sync`] takes the backend's list, [`invoke`] answers calls, [`transfer`] takes
+//! archives of sources.
 //!
 //! **Invariant:** the same state and the same event give the same effects.
 

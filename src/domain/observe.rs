@@ -16,7 +16,7 @@ use super::message::{Level, LogCommand};
 use super::plan::Kind;
 use super::slot::App;
 use super::timers::Timer;
-use super::transition::Action;
+use super::transition::{self, Action};
 use super::{Job, State, names};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -158,13 +158,21 @@ impl State {
         };
         let found = found.map(|found| same_or_new(app.seen.as_ref(), found));
         let kept = names::kept(id);
-        if let Some(left) = seen.containers.iter().find(|container| container.name == kept).cloned() {
-            if app.state == AppState::Updating {
-                if let Some(app) = self.apps.get_mut(&id) {
-                    app.seen = Some(left);
-                }
-                return self.begin(id, Action::Restore);
+        let left = seen.containers.iter().find(|container| container.name == kept).cloned();
+        // An update that was cut off after the release before had ended, or with it: that comes back at once, whoever can
+        // be asked for the new one.
+        let ended = found.as_ref().is_some_and(|container| container.status != "running");
+        if app.state == AppState::Updating && (left.is_some() || (ended && app.wanted == AppState::Running)) {
+            // What the release on trial has is its own until it goes.
+            if let Some(container) = &found {
+                self.ports_seen(id, container);
             }
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.seen = left.or(found);
+            }
+            return self.begin(id, Action::Restore);
+        }
+        if left.is_some() {
             self.detach(id, JobSpec::RemoveContainer { container: kept });
         }
         if correct || reporting {
@@ -273,17 +281,24 @@ impl State {
                 let has_files = seen.definitions.iter().any(|known| known.stage == id.stage && known.name == app.name);
                 let images = compose::images(app.definition(Release::Installed));
                 let has_images = images.is_ok_and(|images| compose::missing(&images, &seen.images).is_empty());
-                corrected_project(app.state, has_files, has_images)
+                match corrected_project(app.state, has_files, has_images) {
+                    // Its directories are there: the uninstallation was interrupted, and is not done.
+                    AppState::Uninstalled if has_files && app.wanted == AppState::Uninstalled => AppState::Removed,
+                    state => state,
+                }
             }
             _ => {
                 let repository = self.names(id, &app.name).image;
                 corrected(app.state, status, seen.images.iter().any(|tag| repository_of(tag) == repository))
             }
         };
+        let unfinished = self.is_unfinished(app, corrected, found.is_some());
         let Some(app) = self.apps.get_mut(&id) else { return };
+        // Something may be left that has to be removed: of a project also what no container shows.
+        let left = found.is_some() || (app.kind() == Kind::Compose && !app.state.is_gone());
         let state = match corrected {
-            // Something is left that has to be removed.
-            state if state.is_gone() && app.wanted.is_gone() && found.is_some() => AppState::Present,
+            _ if unfinished => app.state,
+            state if state.is_gone() && app.wanted.is_gone() && left => AppState::Present,
             state => state,
         };
         app.seen = found;
@@ -302,18 +317,43 @@ impl State {
         }
     }
 
+    /// Whether an app stays in the state in which it was cut off, and what was being done is done again: what its container
+    /// or its images show is only half of it.
+    fn is_unfinished(&self, app: &App, corrected: AppState, is_there: bool) -> bool {
+        match app.state {
+            // Volumes, networks and files come after the containers.
+            AppState::Deleting => app.wanted.is_gone(),
+            AppState::Removed => app.wanted == AppState::Uninstalled && corrected.is_gone(),
+            // It ended since it was to end.
+            AppState::Stopping => {
+                corrected == AppState::Failed && transition::action(app.state, app.wanted, app.id.stage).is_some()
+            }
+            // One of its services may be all that was started.
+            AppState::Starting => is_there && app.kind() == Kind::Compose && app.wanted == AppState::Running,
+            AppState::Transfering => self.is_arriving(&app.container),
+            _ => false,
+        }
+    }
+
     /// Removes containers that carry the agent's label and belong to no known app (5.5 b).
     fn sweep(&mut self, observation: &Observation) {
         if self.apps.is_empty() || !self.sync.may_sweep() {
             return;
         }
-        let known =
-            self.apps.values().flat_map(|app| [app.container.clone(), app.project.clone(), names::kept(app.id)]);
-        for container in orphans(observation, &known.collect()) {
-            self.note(
-                Level::Warn,
-                format!("container {} belongs to no app of this device, it is removed", container.name),
-            );
+        // A container of an app that is a project now belongs to nothing, nor the reverse.
+        let names_of = |app: &App| match (&app.request, app.kind()) {
+            (None, _) => vec![app.container.clone(), app.project.clone()],
+            (_, Kind::Plain) => vec![app.container.clone()],
+            (_, Kind::Compose) => vec![app.project.clone()],
+        };
+        let known = self.apps.values().flat_map(|app| names_of(app).into_iter().chain([names::kept(app.id)]));
+        // Between two steps a build that runs has such a container, too.
+        let builds = self.apps.values().any(|app| !app.is_idle() && app.id.stage == Stage::Dev);
+        let left = observation.containers.iter().filter(|it| it.of_build && it.status != "running" && !builds);
+        let orphans = orphans(observation, &known.collect()).into_iter();
+        for container in orphans.chain(left.cloned()) {
+            let why = if container.of_build { "is left of a build" } else { "belongs to no app of this device" };
+            self.note(Level::Warn, format!("container {} {why}, it is removed", container.name));
             self.start_job(Job::Detached(None), JobSpec::RemoveContainer { container: container.id });
         }
     }
@@ -337,8 +377,13 @@ impl State {
             return;
         }
         if app.is_settled() {
+            let runs = app.seen.as_ref().is_some_and(|container| container.status == "running");
+            let differs = runs && app.state == AppState::Present;
             self.refresh_files(id);
             self.sync_ports(id);
+            if differs {
+                self.look(id);
+            }
         } else if app.request.is_some() {
             self.drive_again(id);
         }

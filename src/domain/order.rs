@@ -7,8 +7,7 @@ use super::job::{Build, ComposeCommand, Folder, JobSpec, Login, Project, Rehost}
 use super::launch::Release;
 use super::names::{self, Names};
 use super::plan::{Kind, Step, Version};
-use super::request::Request;
-use super::slot::{App, Run, Slot};
+use super::slot::{App, Run, Slot, Stray};
 use crate::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -28,11 +27,19 @@ impl State {
         match step {
             Step::DeleteFiles if !self.owns_files(id) => Ok(None),
             Step::DeleteFiles => Ok(Some(JobSpec::DeleteFiles(folder(app)))),
+            Step::RemoveStray => Ok(self.first_stray(id).as_ref().map(Stray::removal)),
             Step::NeedCompose => Ok(Some(JobSpec::FindCompose)),
             Step::RemoveKept => Ok(Some(JobSpec::RemoveContainer { container: names::kept(id) })),
             _ if app.kind() == Kind::Compose => self.job_of_project(id, step),
             _ => self.job_of_container(id, step),
         }
+    }
+
+    fn first_stray(&mut self, id: AppKey) -> Option<Stray> {
+        let app = self.apps.get_mut(&id)?;
+        let Slot::Busy(run) = &mut app.slot else { return None };
+        run.stray = app.strays.first().cloned();
+        run.stray.clone()
     }
 
     fn job_of_container(&mut self, id: AppKey, step: Step) -> Result<Option<JobSpec>, String> {
@@ -222,13 +229,18 @@ impl State {
 }
 
 impl App {
-    /// The compose definition of a release.
+    /// The compose definition of a release; while something is done with the app, the newest one is that of its begin.
     pub(super) fn definition(&self, release: Release) -> &Value {
-        match &self.request {
-            Some(Request { new_docker_compose: Some(newest), .. }) if release == Release::Newest => newest,
-            Some(Request { docker_compose: Some(installed), .. }) => installed,
-            _ => &Value::Null,
-        }
+        let Some(request) = &self.request else { return &Value::Null };
+        let newest = match &self.slot {
+            Slot::Busy(run) => &run.definition,
+            Slot::Idle => &request.new_docker_compose,
+        };
+        newest
+            .as_ref()
+            .filter(|_| release == Release::Newest)
+            .or(request.docker_compose.as_ref())
+            .unwrap_or(&Value::Null)
     }
 }
 

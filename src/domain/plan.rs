@@ -44,6 +44,8 @@ pub enum Step {
     Follow,
     /// Job: stop the container, then remove it; a project is taken down. Volumes stay.
     Stop,
+    /// Job: remove what the app was before it was given another name, or made of something else; the next one follows.
+    RemoveStray,
     /// Job: remove the container by force; a project with its volumes.
     RemoveContainer,
     /// Job: remove all containers of a project, also of services that the definition does not have; volumes stay.
@@ -173,6 +175,8 @@ pub struct Case {
     pub target: AppState,
     /// Nothing of it was on the device before.
     pub is_fresh: bool,
+    /// It has ended where it should not: its container is still there.
+    pub has_failed: bool,
 }
 
 /// The steps of an action.
@@ -195,6 +199,8 @@ const REMOVE: &[Step] = &[
     report(AppState::Removed),
     say(Line::Removed),
 ];
+
+const CLEAR: &[Step] = &[Step::RemoveContainer, Step::RemoveImages];
 
 // The report comes last: until it is stored, an agent that dies here does it all again.
 const LEAVE: &[Step] = &[Step::ReleasePorts, Step::DeleteFiles, report(AppState::Uninstalled)];
@@ -256,10 +262,11 @@ pub fn plan(action: Action, case: Case) -> Plan {
         Action::Update => update(case),
         Action::RollBack => roll_back(case, &[Step::Refuse, Step::CancelUpdate], &[say(Line::RolledBack)]),
         Action::Restore => roll_back(case, &[], &[]),
+        // The pull may just have ended, and before a start there may be an old container.
         Action::CancelPull if plain && case.target == AppState::Uninstalled => {
-            join(&[&[report(AppState::Removed)], LEAVE, &[Step::Forget]])
+            join(&[CLEAR, &[report(AppState::Removed)], LEAVE, &[Step::Forget]])
         }
-        Action::CancelPull if plain => join(&[&[report(AppState::Removed), Step::Forget]]),
+        Action::CancelPull if plain => join(&[CLEAR, &[report(AppState::Removed), Step::Forget]]),
         // Files and some of the images may be there already.
         Action::CancelPull if case.target == AppState::Uninstalled => join(&[REMOVE, LEAVE, &[Step::Forget]]),
         Action::CancelPull => join(&[REMOVE, &[Step::Forget]]),
@@ -273,6 +280,10 @@ pub fn plan(action: Action, case: Case) -> Plan {
         }
         Action::Discard if prod => join(&[&[Step::Disband, Step::ReleasePorts, Step::Forget]]),
         Action::Discard => join(&[&[Step::Disband, Step::RemoveImages, Step::ReleasePorts, Step::Forget]]),
+        // Its container would be taken for one of what is built.
+        Action::Build | Action::Publish if case.has_failed => {
+            join(&[&[Step::Disband], &plan(action, Case { has_failed: false, ..case })])
+        }
         Action::Build => build(case, Purpose::Use),
         Action::Publish => publish(case),
         Action::RemoveThenPublish if plain => join(&[REMOVE, &publish(case)]),
@@ -424,20 +435,40 @@ fn roll_back(case: Case, before: &[Step], after: &[Step]) -> Plan {
         Kind::Compose => &[Step::Down, Step::Start],
     };
     let runs: &[Step] = if case.target == AppState::Running { &[report(AppState::Running), Step::Follow] } else { &[] };
-    [&[Step::EndTrial], before, back, &[report(AppState::Present)], after, runs].concat()
+    // Until the release before is back nobody knows how it went: an agent that dies here tries again.
+    [&[Step::EndTrial], back, before, &[report(AppState::Present)], after, runs].concat()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::transition::{TABLE, action};
     use super::*;
     use std::fmt::Write as _;
+
+    /// The whole table as text, for the golden file.
+    fn dump_table() -> String {
+        let mut text = String::new();
+        for (from, _) in TABLE {
+            for &requested in AppState::ALL {
+                if let Some(action) = action(*from, requested, Stage::Prod) {
+                    writeln!(text, "{from} -> {requested}: {action:?}").unwrap();
+                }
+                let dev = action(*from, requested, Stage::Dev);
+                if dev != action(*from, requested, Stage::Prod) {
+                    let dev = dev.map_or("-".to_owned(), |dev| format!("{dev:?}"));
+                    writeln!(text, "{from} -> {requested}: {dev} (DEV)").unwrap();
+                }
+            }
+        }
+        text
+    }
 
     fn dump() -> String {
         use Action::*;
         let mut text = String::from(
             "# (from, requested), then the plan of each action. Regenerate: UPDATE_GOLDEN=1 cargo test transitions\n",
         );
-        text += &super::super::transition::dump();
+        text += &dump_table();
         let actions = [
             Noop,
             Pull,
@@ -468,7 +499,7 @@ mod tests {
             for kind in [Kind::Plain, Kind::Compose] {
                 for stage in [Stage::Prod, Stage::Dev] {
                     for (target, is_fresh) in targets.iter().flat_map(|target| [(*target, false), (*target, true)]) {
-                        let steps = plan(action, Case { stage, kind, target, is_fresh });
+                        let steps = plan(action, Case { stage, kind, target, is_fresh, has_failed: false });
                         let fresh = if is_fresh { ", fresh" } else { "" };
                         let case = format!("{kind:?} {stage}, {target} wanted{fresh}");
                         match shown.iter_mut().find(|(known, _)| *known == steps) {

@@ -63,6 +63,18 @@ impl PortRule {
             .collect()
     }
 
+    /// The rules that can be read, and what is wrong with the others: one bad rule holds up no start.
+    pub fn readable(values: &[Value]) -> (Vec<PortRule>, Vec<String>) {
+        let (mut rules, mut faults) = (Vec::new(), Vec::new());
+        for (n, value) in values.iter().enumerate() {
+            match PortRule::one(value) {
+                Ok(rule) => rules.push(rule),
+                Err(key) => faults.push(format!("Port rule {} is left out: bad {key}", n + 1)),
+            }
+        }
+        (rules, faults)
+    }
+
     fn one(value: &Value) -> Result<PortRule, &'static str> {
         let map = value.as_object().ok_or("rule, not an object")?;
         let text = |key: &'static str| match map.get(key) {

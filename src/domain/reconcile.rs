@@ -28,7 +28,7 @@ const ROW: Duration = Duration::from_secs(600);
 impl State {
     /// Drives an app towards its target: decides on an action and begins it, or leaves it to the running one.
     pub(super) fn drive(&mut self, id: AppKey, why: Why) {
-        if self.apps.get(&id).is_none_or(|app| app.request.is_none()) {
+        if self.apps.get(&id).is_none_or(|app| app.request.is_none() && !app.unknown) {
             return;
         }
         if why != Why::Retry {
@@ -50,8 +50,11 @@ impl State {
         self.refresh_files(id);
         self.sync_ports(id);
         self.adopt_facts(id);
+        self.part_with_strays(id);
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let action = if app.pending_update() {
+        let action = if app.unknown {
+            Some(Action::Discard)
+        } else if app.pending_update() {
             Some(Action::Update)
         } else {
             transition::action(app.state, app.wanted, id.stage)
@@ -63,6 +66,14 @@ impl State {
             // The engine is away: everything is driven when it is back, and this wish with it.
             Some(_) if !self.engine.answers() => app.again = Some(why),
             Some(action) => self.begin(id, action),
+        }
+    }
+
+    /// What runs is not the app any more.
+    fn part_with_strays(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get(&id).filter(|app| !app.strays.is_empty()) else { return };
+        if app.state == AppState::Running && app.wanted == AppState::Running {
+            self.report(id, AppState::Present);
         }
     }
 
@@ -78,7 +89,10 @@ impl State {
 
     pub(super) fn begin(&mut self, id: AppKey, action: Action) {
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let steps = plan::plan(action, app.case());
+        let mut steps = plan::plan(action, app.case());
+        if !app.strays.is_empty() {
+            steps.insert(0, plan::Step::RemoveStray);
+        }
         app.slot = Slot::Busy(Box::new(Run::new(action, steps, app)));
         let (state, wanted) = (app.state, app.wanted);
         self.note(Level::Info, format!("{id}: {action:?} ({state}, {wanted} is wanted)"));
@@ -164,6 +178,12 @@ impl State {
 
     pub(super) fn fail_silently(&mut self, id: AppKey, error: &str, retry: Retry) {
         self.note(Level::Warn, format!("{id}: {error}"));
+        if let Some(Slot::Busy(run)) = self.apps.get(&id).map(|app| &app.slot)
+            && run.action == Action::RollBack
+        {
+            // The release before does not run either; the new one is not to blame for that a second time.
+            self.refuse_version(id);
+        }
         self.report(id, AppState::Failed);
         self.release(id);
         let Some(app) = self.apps.get_mut(&id) else { return };
@@ -191,7 +211,7 @@ impl State {
     }
 
     /// Interrupts the running action; `cancel` follows when its step has ended.
-    fn cancel(&mut self, id: AppKey, cancel: Action) {
+    pub(super) fn cancel(&mut self, id: AppKey, cancel: Action) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         if let (true, Some(request)) = (cancel.ends_update(), &mut app.request) {
             // What was cancelled must not start again by itself (2.7).
@@ -207,22 +227,28 @@ impl State {
                 self.timers.clear(Timer::Prove(id));
                 self.follow_cancel(id, cancel);
             }
-            None => {}
+            // Between two steps.
+            None => self.follow_cancel(id, cancel),
         }
     }
 
     /// The interrupted step has ended. How it goes on follows from what is wanted now: it may have changed meanwhile.
     pub(super) fn follow_cancel(&mut self, id: AppKey, cancel: Action) {
         let Some(app) = self.apps.get(&id) else { return };
+        let Slot::Busy(run) = &app.slot else { return };
         let cell = transition::action(app.state, app.wanted, id.stage).filter(|action| action.is_cancel());
-        let cancel = match cell {
-            Some(cell) => cell,
-            None if cancel.ends_update() => Action::CancelUpdate,
-            None => cancel,
+        let next = match cell {
+            _ if app.unknown => None,
+            Some(cell) => Some(cell),
+            None if cancel.ends_update() => Some(Action::CancelUpdate),
+            None => Some(cancel).filter(|cancel| cancel.is_cancel()),
         };
-        self.say(id, lines::cancelled(cancel).to_owned());
+        self.say(id, lines::cancelled(next.unwrap_or(run.action)).to_owned());
         self.release(id);
-        self.begin(id, cancel);
+        match next {
+            Some(next) => self.begin(id, next),
+            None => self.drive(id, Why::Requested),
+        }
     }
 
     /// Frees the slot: what was observed before counts as not seen (S12).
@@ -238,7 +264,7 @@ impl State {
     pub(super) fn adopt_update(&mut self, id: AppKey) {
         let updated = self.id();
         let Some(app) = self.apps.get_mut(&id) else { return };
-        let (Slot::Busy(run), Some(request)) = (&app.slot, &mut app.request) else { return };
+        let (Slot::Busy(run), Some(request)) = (&mut app.slot, &mut app.request) else { return };
         app.version.clone_from(&run.newest);
         app.release_key = run.new_release_key;
         app.updated = updated;
@@ -247,8 +273,11 @@ impl State {
         request.version.clone_from(&app.version);
         request.release_key = app.release_key;
         request.requested_state = app.wanted;
-        if let Some(compose) = request.new_docker_compose.take() {
-            request.docker_compose = Some(compose);
+        if let Some(definition) = run.definition.take() {
+            request.docker_compose = Some(definition);
+        }
+        if request.newest_version == app.version {
+            request.new_docker_compose = None;
         }
         self.persist_request(id);
     }
@@ -307,6 +336,15 @@ impl State {
         let Some(request) = app.request.clone() else { return };
         let current = app.state;
         self.persist(Record::Requested { request: Box::new(request), current });
+    }
+
+    /// The newest version did not prove itself: it is not tried again by itself.
+    pub(super) fn refuse_version(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        if let Slot::Busy(run) = &app.slot {
+            app.refused = Some(run.newest.clone());
+            self.persist_refused(id);
+        }
     }
 
     /// Stores which version an app does not try again by itself.

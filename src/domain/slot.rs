@@ -4,13 +4,14 @@
 //! the slot is busy replaces what is wanted and is looked at when the slot is free again: the newest one wins (S3).
 
 use super::app::{AppKey, AppState, Stage, UpdateStatus};
-use super::job::{Container, JobId};
+use super::job::{Container, JobId, JobSpec};
 use super::message::LogCommand;
 use super::names;
 use super::plan::{Case, Kind, Step};
 use super::ports::Binding;
 use super::request::Request;
 use super::transition::{self, Action};
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -56,8 +57,13 @@ pub struct App {
     pub release_build: bool,
     /// The build that is wanted is done, and the backend was told so.
     pub promoted: bool,
+    /// The backend does not know it: it goes, its data stays. Only in memory, since each list of the backend says it anew.
+    pub unknown: bool,
     /// The version that did not prove itself: not tried again by itself (decision 30).
     pub refused: Option<String>,
+    /// What it was before a request gave it another name, or made a project of a container or the reverse: removed before
+    /// anything else is done with it.
+    pub strays: Vec<Stray>,
     /// What is being done.
     pub slot: Slot,
     /// The wish that arrived meanwhile.
@@ -78,6 +84,25 @@ pub struct App {
     pub updated: JobId,
     /// The epoch is from the backend or this database, not a guess (storage chapter 1.5).
     pub epoch_known: bool,
+}
+
+/// What an app consists of, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stray {
+    /// One container.
+    Container(String),
+    /// A project.
+    Project(String),
+}
+
+impl Stray {
+    /// The job that removes it. Volumes stay.
+    pub fn removal(&self) -> JobSpec {
+        match self {
+            Stray::Container(container) => JobSpec::RemoveContainer { container: container.clone() },
+            Stray::Project(project) => JobSpec::RemoveProject { project: project.clone() },
+        }
+    }
 }
 
 /// Whether something is being done with an app.
@@ -121,12 +146,16 @@ pub struct Run {
     pub trial: bool,
     /// Since when it proves itself.
     pub trial_since: Option<Duration>,
+    /// What [`Step::RemoveStray`] removes now.
+    pub stray: Option<Stray>,
     /// Version before an update.
     pub old_version: String,
     /// The newest version when it began: what a pull fetches and an update takes over, whatever is asked for meanwhile.
     pub newest: String,
     /// Its release.
     pub new_release_key: u64,
+    /// Its compose definition, if it brings one.
+    pub definition: Option<Value>,
 }
 
 impl Run {
@@ -148,9 +177,11 @@ impl Run {
             missing: Vec::new(),
             trial: false,
             trial_since: None,
+            stray: None,
             old_version: app.version.clone(),
             newest: if newest.is_empty() { app.version.clone() } else { newest },
             new_release_key: app.request.as_ref().map_or(0, |request| request.new_release_key),
+            definition: app.request.as_ref().and_then(|request| request.new_docker_compose.clone()),
         }
     }
 }
@@ -203,7 +234,9 @@ impl App {
             update_status: UpdateStatus::None,
             release_build: false,
             promoted: false,
+            unknown: false,
             refused: None,
+            strays: Vec::new(),
             slot: Slot::Idle,
             again: None,
             crash: None,
@@ -225,9 +258,18 @@ impl App {
         }
     }
 
+    /// What it consists of, by name.
+    pub fn body(&self) -> Stray {
+        match self.kind() {
+            Kind::Plain => Stray::Container(self.container.clone()),
+            Kind::Compose => Stray::Project(self.project.clone()),
+        }
+    }
+
     /// What its plans depend on.
     pub fn case(&self) -> Case {
-        Case { stage: self.id.stage, kind: self.kind(), target: self.wanted, is_fresh: self.state.is_gone() }
+        let (is_fresh, has_failed) = (self.state.is_gone(), self.state == AppState::Failed);
+        Case { stage: self.id.stage, kind: self.kind(), target: self.wanted, is_fresh, has_failed }
     }
 
     /// The command that follows its log.
@@ -262,10 +304,18 @@ impl App {
     /// wanted (5.3 steps 4 and 5). A reconnect alone cancels nothing that is still wanted (decision 17).
     pub fn cancel_for(&self, why: Why) -> Option<Action> {
         let Slot::Busy(run) = &self.slot else { return None };
+        if self.unknown {
+            return (!run.action.takes_away()).then_some(Action::Discard);
+        }
         let asked = self.request.as_ref().is_some_and(|request| request.cancel_transition);
         let unwanted = run.action.is_update() && (why == Why::Requested || self.wanted.is_gone());
-        transition::action(self.state, self.wanted, self.id.stage)
-            .filter(|action| action.is_cancel() && (asked || unwanted))
+        let cell = transition::action(self.state, self.wanted, self.id.stage)?;
+        if cell.is_cancel() {
+            return (asked || unwanted).then_some(cell);
+        }
+        // A start that hangs is called off as well (S4), and what comes before a state that can be cancelled.
+        let ends_it = cell.takes_away() || (cell == Action::Noop && self.wanted.is_gone());
+        (asked && ends_it && !run.action.takes_away() && !run.action.is_update()).then_some(cell)
     }
 
     /// Whether it waits in its crash loop.

@@ -4,13 +4,12 @@
 //! more than half of the apps, needs a second one at least 30 s later that lacks the same apps (S6, X4).
 
 use super::accept::Source;
-use super::app::{AppKey, AppState};
+use super::app::AppKey;
 use super::job::JobId;
 use super::message::{CallFailure, Level, Record};
 use super::request::Request;
 use super::slot::Why;
 use super::timers::Timer;
-use super::transition::Action;
 use super::{Call, State};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -69,7 +68,7 @@ impl State {
             return self.note(Level::Warn, "no list of the backend, what is wanted stays as it was stored");
         };
         let missing: BTreeSet<AppKey> = self.apps.keys().copied().filter(|id| !list.known.contains(id)).collect();
-        let is_wanted = |id: &AppKey| self.apps.get(id).is_some_and(|app| !app.wanted.is_gone());
+        let is_wanted = |id: &AppKey| self.apps.get(id).is_some_and(|app| !app.wanted.is_gone() && !app.unknown);
         let wanted = self.apps.keys().filter(|id| is_wanted(id)).count();
         let lost = missing.iter().filter(|id| is_wanted(id)).count();
         if !list.broken.is_empty() {
@@ -159,18 +158,9 @@ impl State {
     /// Removes an app that the backend does not know: container and rows; its data stays.
     fn discard(&mut self, id: AppKey) {
         self.note(Level::Warn, format!("{id}: unknown to the backend, its container is removed, its data stays"));
-        let engine_answers = self.engine.answers();
-        let Some(app) = self.apps.get_mut(&id) else { return };
-        app.wanted = AppState::Removed;
-        if let Some(request) = &mut app.request {
-            request.requested_state = AppState::Removed;
+        if let Some(app) = self.apps.get_mut(&id) {
+            app.unknown = true;
         }
-        let at_once = app.is_idle() && engine_answers;
-        self.persist_request(id);
-        if at_once {
-            self.begin(id, Action::Discard);
-        } else {
-            self.drive(id, Why::Verify);
-        }
+        self.drive(id, Why::Verify);
     }
 }

@@ -257,7 +257,9 @@ impl World {
     }
 
     fn reboot(&mut self) {
-        self.jobs.clear();
+        for spec in std::mem::take(&mut self.jobs).into_values() {
+            self.engine.half(&spec);
+        }
         self.inbox.clear();
         self.under_way.iter_mut().for_each(Vec::clear);
         self.generation = None;
@@ -434,15 +436,26 @@ impl World {
             // It may have ended since; then it is still there.
             "RUNNING" => !of_it.is_empty(),
             // What was found in the middle of an update counts as present, whatever runs (table of 5.4).
-            "PRESENT" if self.tables.apps.get(app).is_some_and(|row| row.state == AppState::Updating) => true,
-            // The confirmation of an update (decision 30).
+            "PRESENT" if self.recorded(*app) == Some(AppState::Updating) => true,
+            // Likewise what was found in the middle of a transfer counts as removed.
+            "REMOVED" if self.recorded(*app).is_some_and(is_transfer) => true,
+            // The confirmation of an update, or the end of one whose release before had to be fetched (decision 30).
             "PRESENT" if payload["updateStatus"] == json!("pending_remote_confirmation") => true,
+            "PRESENT"
+                if payload["updateStatus"] == json!("canceled") && self.recorded(*app) == Some(AppState::Starting) =>
+            {
+                true
+            }
             "PRESENT" | "REMOVED" | "UNINSTALLED" => of_it.iter().all(|container| container.status != "running"),
             _ => true,
         };
         if !is_true {
             self.untrue.push(format!("{app} is not {state}: {of_it:?}"));
         }
+    }
+
+    fn recorded(&self, app: AppKey) -> Option<AppState> {
+        self.tables.apps.get(&app).map(|row| row.state)
     }
 
     /// Jumps to the next deadline and settles.
@@ -534,4 +547,8 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => json!({}).as_object().cloned().unwrap_or_default(),
     }
+}
+
+fn is_transfer(state: AppState) -> bool {
+    matches!(state, AppState::Downloading | AppState::Building | AppState::Publishing | AppState::Transfering)
 }

@@ -1,9 +1,11 @@
 //! The core against the world of [`super::testing`], by topic.
 
 mod actions;
+mod changes;
 mod compose;
 mod development;
 mod engine;
+mod interrupted;
 mod kills;
 mod lists;
 mod ports;

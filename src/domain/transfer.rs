@@ -154,6 +154,12 @@ impl State {
         self.take_messages(&container);
     }
 
+    /// Whether sources of a container are under way.
+    pub(super) fn is_arriving(&self, container: &str) -> bool {
+        let transfer = self.transfers.lines.get(container).and_then(|line| line.transfer.as_ref());
+        transfer.is_some_and(|transfer| !transfer.cancelled)
+    }
+
     /// Ends the transfer of a container: the next piece of it fails with `canceled` (3.15, 5.3 step 3).
     pub fn cancel_transfer(&mut self, container: &str) {
         let Some(line) = self.transfers.lines.get_mut(container) else { return };

@@ -75,9 +75,9 @@ pub const COLUMNS: [AppState; 7] = [
     AppState::Stopped,
 ];
 
-type Row = (AppState, [Option<Action>; 7]);
+pub(super) type Row = (AppState, [Option<Action>; 7]);
 
-const TABLE: &[Row] = {
+pub(super) const TABLE: &[Row] = {
     use Action::*;
     use AppState as S;
     const NONE: Option<Action> = None;
@@ -148,6 +148,11 @@ impl Action {
         )
     }
 
+    /// Whether it does nothing but stop and remove, or interrupts something: that is not interrupted itself.
+    pub fn takes_away(self) -> bool {
+        self.is_cancel() || matches!(self, Action::Stop | Action::Remove | Action::Uninstall | Action::Discard)
+    }
+
     /// Whether it is an update, and how it ends.
     pub fn is_update(self) -> bool {
         matches!(self, Action::Update | Action::RollBack | Action::Restore)
@@ -157,26 +162,6 @@ impl Action {
     pub fn ends_update(self) -> bool {
         matches!(self, Action::CancelUpdate | Action::CancelUpdateAndRemove | Action::CancelUpdateAndUninstall)
     }
-}
-
-/// The whole table as text, for the golden file.
-#[cfg(test)]
-pub(super) fn dump() -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for (from, _) in TABLE {
-        for &requested in AppState::ALL {
-            if let Some(action) = action(*from, requested, Stage::Prod) {
-                writeln!(text, "{from} -> {requested}: {action:?}").unwrap();
-            }
-            let dev = action(*from, requested, Stage::Dev);
-            if dev != action(*from, requested, Stage::Prod) {
-                let dev = dev.map_or("-".to_owned(), |dev| format!("{dev:?}"));
-                writeln!(text, "{from} -> {requested}: {dev} (DEV)").unwrap();
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -39,7 +39,10 @@ impl State {
         let container = log_of(app);
         let Slot::Busy(run) = &mut app.slot else { return false };
         match step {
-            Step::Report(state) => self.report(id, state),
+            Step::Report(state) => {
+                self.report(id, state);
+                return !self.cancels_now(id);
+            }
             Step::Say(line) => self.say_line(id, line),
             Step::ClearRemote => self.logs(LogCommand::ClearRemote { container }),
             Step::ClearHistory => self.logs(LogCommand::ClearHistory { container }),
@@ -47,15 +50,12 @@ impl State {
             Step::BuildFor(purpose) => app.release_build = purpose == Purpose::Release,
             Step::Follow => self.follow(id),
             Step::EndTrial => (run.trial, run.trial_since) = (false, None),
-            Step::Refuse => {
-                app.refused = Some(run.newest.clone());
-                self.persist_refused(id);
-            }
+            Step::Refuse => self.refuse_version(id),
             Step::Adopt => self.adopt_update(id),
             Step::CancelUpdate => app.update_status = UpdateStatus::Canceled,
             Step::CancelTransfer => self.cancel_transfer(&container),
             Step::ReleasePorts => self.ports.release(id),
-            Step::Forget if app.wanted.is_gone() => {
+            Step::Forget if app.wanted.is_gone() || app.unknown => {
                 self.forget(id);
                 return false;
             }
@@ -130,6 +130,13 @@ impl State {
                 self.say(id, lines::NO_COMPOSE.to_owned());
                 self.fail_silently(id, lines::NO_COMPOSE, Retry::Later);
             }
+            (Step::RemoveStray, Outcome::Done) => {
+                app.strays.retain(|stray| Some(stray) != run.stray.as_ref());
+                if !app.strays.is_empty() {
+                    run.steps.push_front(Step::RemoveStray);
+                }
+                self.advance(id);
+            }
             (Step::Start, Outcome::ImageMissing) if id.stage == Stage::Dev => {
                 let text = lines::no_image(&self.names(id, &self.apps[&id].name.clone()).image);
                 self.say(id, text.clone());
@@ -203,12 +210,17 @@ impl State {
         run.accepted = true;
         if let (Some(Wait::Job(_, Step::Pull { announce: true, .. })), None) = (run.waits, run.cancel) {
             self.report(id, AppState::Downloading);
-            // A cancel that came before there was anything to cancel.
-            let again = self.apps.get(&id).and_then(|app| app.again);
-            if let Some(why) = again {
-                self.drive(id, why);
-            }
+            self.cancels_now(id);
         }
+    }
+
+    /// Interrupts the action that has just reported a state, if a cancel came before there was anything to cancel.
+    fn cancels_now(&mut self, id: AppKey) -> bool {
+        let Some(app) = self.apps.get_mut(&id) else { return false };
+        let Some(cancel) = app.again.and_then(|why| app.cancel_for(why)) else { return false };
+        app.again = None;
+        self.cancel(id, cancel);
+        true
     }
 
     /// Looks at a new release on trial: its probation is over, or something happened to its container.

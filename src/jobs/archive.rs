@@ -3,11 +3,13 @@
 //! **Invariant:** an archive is unpacked beside its place and takes it when all of it is there. One that cannot be unpacked
 //! changes nothing and leaves nothing.
 
+use super::folders::workshop;
 use super::tar::{Archive, Entry, Kind, parts};
 use super::work::{Failure, Work};
 use crate::cancel::Cancel;
 use crate::docker;
-use crate::domain::names;
+use crate::domain::app::Stage;
+use crate::domain::{lines, names};
 use crate::os::disk;
 use crate::os::files;
 use crate::os::tree::Tree;
@@ -36,6 +38,9 @@ impl Work<'_> {
         }
         let build = self.build_folder()?;
         let archive = build.join(format!("{app_name}.{}", self.settings.archive_extension));
+        if let Err(error) = files::open_regular(&archive) {
+            return Err(Failure::Text(lines::no_sources(&format!("{}: {error}", archive.display()))));
+        }
         unpack(&archive, &build, app_name, self.cancel)
     }
 
@@ -88,8 +93,14 @@ fn unpack(archive: &Path, build: &Path, name: &str, cancel: &Cancel) -> Result<(
     result
 }
 
-/// Removes what the end of the process left of an unpacking, below the directory of the apps.
+/// Removes what the end of the process left unfinished below the directory of the apps: archives, unpackings, and the files
+/// of apps that were being written.
 pub fn remove_leftovers(apps_dir: &Path) {
+    for stage in [Stage::Prod, Stage::Dev] {
+        let apps = |folder: &str| fs::read_dir(apps_dir.join(folder)).into_iter().flatten().flatten();
+        apps(stage.lower()).for_each(|app| files::remove_temporaries(&app.path().join("env")));
+        apps(workshop(stage)).for_each(|app| files::remove_temporaries(&app.path()));
+    }
     let build = apps_dir.join("build");
     // Its absence is no news: it could not be created a moment ago.
     let Ok(entries) = fs::read_dir(&build) else { return };
@@ -124,7 +135,7 @@ fn read<'a>(file: &'a File, spare: u64, cancel: &'a Cancel) -> io::Result<Archiv
 fn failure(archive: &Path, error: io::Error, cancel: &Cancel) -> Failure {
     match archive.file_name() {
         _ if cancel.is_cancelled() => docker::Error::Cancelled.into(),
-        Some(name) => Failure::of(name.display(), error),
+        Some(name) => Failure::of(format_args!("The source archive {} cannot be used", name.display()), error),
         None => Failure::of(archive.display(), error),
     }
 }
@@ -247,7 +258,10 @@ mod tests {
         let path = dir.file("app.tgz", "no archive");
         let file = File::open(&path).unwrap();
         let told = has_root_file(&file, &path, "Dockerfile", &cancel);
-        assert!(matches!(&told, Err(Failure::Text(text)) if text.starts_with("app.tgz: ")), "{told:?}");
+        assert!(
+            matches!(&told, Err(Failure::Text(text)) if text.starts_with("The source archive app.tgz cannot be used: ")),
+            "{told:?}"
+        );
         cancel.cancel();
         let told = has_root_file(&file, &path, "Dockerfile", &cancel);
         assert_eq!(told, Err(docker::Error::Cancelled.into()));
@@ -293,7 +307,13 @@ mod tests {
         for file in ["app.tgz", "app.tgz.part-7", "app.part-x", ".app.new/deep/file"] {
             fs::write(build.join(file), "").unwrap();
         }
+        let half = ["dev/app/env", "prod/app/env", "compose/App", "build/app"].map(|folder| {
+            fs::create_dir_all(dir.join(folder)).unwrap();
+            dir.join(folder).join(".new-0123456789abcdef")
+        });
+        half.iter().for_each(|path| fs::write(path, "").unwrap());
         remove_leftovers(dir.path());
+        assert!(half.iter().all(|path| !path.exists()));
         let mut left: Vec<_> =
             fs::read_dir(&build).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();

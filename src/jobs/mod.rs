@@ -1,10 +1,10 @@
 //! The workers: what blocks for a while (the Engine, files, downloads) is done here, one job (`domain::job`) at a time.
 //!
 //! ```text
-//! Handle --Order--> transfer  pulls, 2 at once            |--Event--> the state thread's inbox
-//!        --Order--> control   apps and listings, 4 at once |
-//!        --Order--> query     callers' questions, 2 at once |
-//!        --Order--> local     the machine's own figures     |
+//! Handle --Order--> transfer  pulls, builds, pushes, 2 at once  |--Event--> the state thread's inbox
+//!        --Order--> control   apps and listings, 4 at once      |
+//!        --Order--> query     questions and uploads, 2 at once  |
+//!        --Order--> local     the machine's own figures         |
 //! ```
 //!
 //! `pool` has the threads and knows nothing of what they do; `work` is what a job has at hand, and the other files are

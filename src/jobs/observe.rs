@@ -1,6 +1,7 @@
 //! Seeing what the Engine has: all containers and images, or one container.
 
 use super::work::{Failure, Work};
+use crate::docker::endpoints::build::MARK;
 use crate::docker::endpoints::containers::Port;
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
 use crate::domain::job::{Container, Health, Observation, Outcome};
@@ -23,7 +24,7 @@ impl Work<'_> {
             let as_known = known.get(summary.name()).is_some_and(|(id, status)| {
                 (id.as_str(), status.as_str()) == (summary.id.as_str(), summary.state.as_str())
             });
-            if as_known || !is_the_agents(summary) {
+            if as_known || !(is_the_agents(summary) || may_be_of_a_build(summary)) {
                 containers.push(of_summary(summary));
                 continue;
             }
@@ -53,6 +54,13 @@ fn is_ours(labels: &BTreeMap<String, String>) -> bool {
 
 fn is_the_agents(summary: &ContainerSummary) -> bool {
     is_ours(&summary.labels) || names::parse_container(summary.name()).is_some_and(|parsed| parsed.stage.is_some())
+}
+
+/// Whether it has ended and was made from an image without a name, as the steps of builds are.
+fn may_be_of_a_build(summary: &ContainerSummary) -> bool {
+    let image = summary.image.strip_prefix("sha256:").unwrap_or(&summary.image);
+    let is_id = image.len() >= 12 && image.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id && summary.state != "running" && !summary.labels.contains_key(PROJECT)
 }
 
 /// What a listing tells. `started_at` stays empty: the core keeps what it has. Ports are those of compose's containers.
@@ -91,6 +99,7 @@ pub(super) fn of_inspection(inspected: docker::Container) -> Container {
         bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).map(published).collect(),
         host_network: inspected.host_config.network_mode == "host",
         ours: is_ours(&inspected.config.labels),
+        of_build: inspected.host_config.extra_hosts.iter().any(|host| host == MARK),
         project: inspected.config.labels.get(PROJECT).cloned(),
         service,
         health: inspected.state.health.and_then(|health| of_health(&health.status)),

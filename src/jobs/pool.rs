@@ -9,6 +9,7 @@ use super::Event;
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::domain::job::{JobId, JobSpec, Lane, Outcome};
+use crate::probe::Probe;
 use crate::thread::{self, Exit, panic_text};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::{error, warn};
@@ -44,23 +45,30 @@ impl Task {
     }
 }
 
+/// What a worker takes from its queue.
+enum Order {
+    Do(Task),
+    /// Answered by being taken.
+    Probe(Probe),
+}
+
 /// Workers of one kind, and what waits for them. The queue holds a task per job of the core, which is bounded there.
 #[derive(Debug)]
 struct Queue {
-    tasks: Sender<Task>,
-    waiting: Receiver<Task>,
+    orders: Sender<Order>,
+    waiting: Receiver<Order>,
     limit: usize,
     workers: Cell<usize>,
 }
 
 impl Queue {
     fn new(limit: usize) -> Queue {
-        let (tasks, waiting) = unbounded();
-        Queue { tasks, waiting, limit, workers: Cell::new(0) }
+        let (orders, waiting) = unbounded();
+        Queue { orders, waiting, limit, workers: Cell::new(0) }
     }
 }
 
-type SpawnWorker = Box<dyn Fn(usize, Receiver<Task>) -> io::Result<()> + Send>;
+type SpawnWorker = Box<dyn Fn(usize, Receiver<Order>) -> io::Result<()> + Send>;
 
 /// What the state thread holds. Dropping it cancels everything.
 pub struct Handle {
@@ -87,13 +95,20 @@ impl Handle {
         let (ends, ended) = unbounded();
         let (goodbyes, exits) = unbounded();
         let (worker, on_exit) = (Arc::new(Worker { perform, emit, ends }), Arc::new(on_exit));
-        let spawn_worker = Box::new(move |number, waiting: Receiver<Task>| {
+        let spawn_worker = Box::new(move |number, waiting: Receiver<Order>| {
             let (worker, on_exit, goodbyes) = (worker.clone(), on_exit.clone(), goodbyes.clone());
             let at_exit = move |exit| {
                 let _ = goodbyes.send(number);
                 on_exit(exit);
             };
-            let body = move || waiting.iter().for_each(|task| worker.take(&task));
+            let body = move || {
+                for order in &waiting {
+                    match order {
+                        Order::Do(task) => worker.take(&task),
+                        Order::Probe(probe) => probe.answer(),
+                    }
+                }
+            };
             thread::spawn_with_stack(&format!("job-{number}"), STACK, at_exit, body).map(drop)
         });
         let handle = Handle {
@@ -128,7 +143,7 @@ impl Handle {
         {
             warn!("no further worker for jobs: {error}");
         }
-        drop(queue.tasks.send(task));
+        drop(queue.orders.send(Order::Do(task)));
     }
 
     /// Ends a job early; it ends as [`Outcome::Cancelled`], or as it just did. One that is not known any more is nothing.
@@ -138,8 +153,13 @@ impl Handle {
         if let Some(task) = self.tasks.borrow().get(&job) {
             task.cancel.cancel();
             // It may be waiting behind transfers that take hours: the worker that never waits for anything ends it.
-            drop(self.local.tasks.send(task.clone()));
+            drop(self.local.orders.send(Order::Do(task.clone())));
         }
+    }
+
+    /// Asks the worker of the local lane whether it works: the others may wait for an engine, and for hours. Never blocks.
+    pub fn probe(&self, probe: Probe) {
+        drop(self.local.orders.send(Order::Probe(probe)));
     }
 
     /// Cancels everything and waits for the workers, at most 2 s: the names of the threads that did not end in time. Who
@@ -225,6 +245,7 @@ impl<P: Fn(&Task, &dyn Fn()) -> Outcome, E: Fn(Event)> Worker<P, E> {
 mod tests {
     use super::*;
     use crate::domain::job::Query;
+    use crate::probe::Round;
     use crate::secret::Secret;
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -327,6 +348,28 @@ mod tests {
         ends.sort_by_key(|event| format!("{event:?}"));
         assert_eq!(ends, [1, 2, 3].map(|job| ended(job, Outcome::Cancelled)));
         assert_eq!(exits.iter().collect::<Vec<_>>(), [const { Exit::Done }; 5]);
+    }
+
+    #[test]
+    fn a_question_is_answered_by_the_worker_that_waits_for_nobody() {
+        let (handle, seen, exits) = pool();
+        let ask = || {
+            let (probe, round) = Round::begin("jobs");
+            handle.probe(probe);
+            round
+        };
+        // Everybody else waits for an engine.
+        (1..=6).for_each(|job| handle.start(job, pull("app")));
+        (7..=9).for_each(|job| handle.start(job, JobSpec::Query(Query::Containers)));
+        (1..=4).for_each(|_| drop(next(&seen)));
+        assert!(ask().is_answered_within(LIMIT));
+        let (probe, mut round) = Round::begin("jobs");
+        handle.probe(probe.to("local"));
+        assert!(!round.is_answered_within(Duration::ZERO), "the question was kept back");
+        drop(probe);
+        assert!(round.is_answered_within(LIMIT));
+        assert_eq!(handle.stop(), Vec::<String>::new());
+        assert_eq!(exits.iter().filter(|exit| *exit == Exit::Done).count(), 6);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::streams::Stream;
 use super::{Event, Feed, Handle, Outflow, Publication};
 use crate::clock;
 use crate::domain::message::LogCommand;
+use crate::probe::Probe;
 use crate::thread::{self, Exit};
 
 /// Messages with lines that may be under way. Each has the lines of one read (32 KiB or so; one long line at most).
@@ -37,6 +38,8 @@ pub enum Message {
     Lines(Stream, Vec<String>),
     /// A follower's last word.
     Ended(Stream, End),
+    /// Answered by being taken.
+    Probe(Probe),
     /// The handle is gone.
     Stop,
 }
@@ -143,6 +146,7 @@ impl<T, P: FnMut(Option<Publication>) -> Outflow> Actor<T, P> {
                 self.vanished(&stream);
                 self.hub.ended(now, &stream, end);
             }
+            Message::Probe(probe) => probe.answer(),
             Message::Stop => {}
         }
     }

@@ -173,3 +173,63 @@ impl Bounded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(member: usize, second: Option<i64>, text: &str) -> Line {
+        let at = second.map(Wall::from_unix);
+        let stamped = at.map_or(text.to_owned(), |at| format!("{at} {text}"));
+        Line { member, at, stamped }
+    }
+
+    fn window(tail: u32, bytes: usize) -> Window {
+        Window { tail, bytes, since: None, until: None, limit: Duration::ZERO }
+    }
+
+    fn texts(lines: Vec<Line>) -> Vec<String> {
+        lines.into_iter().map(Line::text).collect()
+    }
+
+    fn parts() -> Vec<Vec<Line>> {
+        vec![
+            vec![line(0, Some(1), "a1"), line(0, Some(3), "a3"), line(0, Some(3), "rest of a3")],
+            vec![line(1, Some(2), "b2"), line(1, Some(3), "b3"), line(1, Some(4), "b4")],
+            vec![line(2, None, "without a stamp")],
+        ]
+    }
+
+    #[test]
+    fn lines_of_several_containers_are_in_the_order_of_time_and_those_of_one_moment_stay_together() {
+        let all = merge(parts(), &window(100, 1000));
+        assert_eq!(texts(all), ["without a stamp", "a1", "b2", "a3", "rest of a3", "b3", "b4"]);
+    }
+
+    #[test]
+    fn the_newest_lines_of_all_stay_within_number_and_bytes_and_at_least_one() {
+        assert_eq!(texts(merge(parts(), &window(2, 1000))), ["b3", "b4"]);
+        let b4 = line(1, Some(4), "b4").stamped.len() + 1;
+        assert_eq!(texts(merge(parts(), &window(100, b4 * 2))), ["b3", "b4"]);
+        assert_eq!(texts(merge(parts(), &window(100, b4 * 2 - 1))), ["b4"]);
+        assert_eq!(texts(merge(parts(), &window(100, 1))), ["b4"]);
+        assert_eq!(texts(merge(parts(), &window(0, 1000))), Vec::<String>::new());
+        assert_eq!(merge(Vec::new(), &window(9, 9)), []);
+    }
+
+    #[test]
+    fn lines_are_shown_behind_the_name_of_their_container_with_or_without_their_stamp() {
+        let member = |label: Option<&str>| Member {
+            id: String::new(),
+            name: String::new(),
+            running: true,
+            label: label.map(str::to_owned),
+        };
+        let members = [member(Some("web-1")), member(Some("side-1"))];
+        let lines = || vec![line(0, Some(0), "web 1"), line(1, Some(0), "s")];
+        assert_eq!(shown(&members, lines(), Line::text), ["web-1   | web 1", "side-1  | s"]);
+        let stamped = shown(&members, lines(), |line| line.stamped);
+        assert_eq!(stamped[0], "web-1   | 1970-01-01T00:00:00Z web 1");
+        assert_eq!(shown(&[member(None)], vec![line(0, Some(0), "plain")], Line::text), ["plain"]);
+    }
+}

@@ -11,15 +11,15 @@
 //!   '---- ended ------ Closing --ended, wanted again--> Open
 //! ```
 //!
-//! The first stream starts 100 lines back, every later one at the stamp of the last line, whose copies are skipped.
+//! The first stream starts 100 lines back, every later one where the log was heard to, and what comes again is skipped.
 //! A stream ends itself after a long silence and is opened anew at once: if it had stalled, what it missed comes then.
 //!
 //! **Invariant:** `Attach` is ordered in `Idle`, `Waiting` or after `ended` only: there are never two streams.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::listing::Listing;
+use super::position::Position;
 use super::source::{OpenError, Start};
 use crate::clock::{Now, Wall};
 
@@ -34,8 +34,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const STABLE: Duration = Duration::from_secs(10);
 /// Ends in a row without a line after which the container has stopped.
 const ENDS: u32 = 2;
-/// Lines among which a repeated one is recognised; the Engine repeats a read buffer, some 30 lines.
-const RECENT: usize = 128;
 /// Failures in a row after which the Engine is left alone until the container is wanted again.
 const FAILURES: u32 = 5;
 
@@ -97,12 +95,7 @@ enum Stage {
 pub struct Follow {
     wanted: bool,
     stage: Stage,
-    /// The stamp of the last line, and how many lines had it.
-    last: Option<(Wall, u32)>,
-    /// Lines that are skipped because they come again: those before this stamp, and so many with it.
-    skip: Option<(Wall, u32)>,
-    /// The stamps of the last lines, newest first.
-    recent: VecDeque<Wall>,
+    position: Position,
     /// Ends or failures in a row.
     ends: u32,
     quiet: Duration,
@@ -110,15 +103,7 @@ pub struct Follow {
 
 impl Default for Follow {
     fn default() -> Follow {
-        Follow {
-            wanted: false,
-            stage: Stage::Idle,
-            last: None,
-            skip: None,
-            recent: VecDeque::new(),
-            ends: 0,
-            quiet: QUIET,
-        }
+        Follow { wanted: false, stage: Stage::Idle, position: Position::default(), ends: 0, quiet: QUIET }
     }
 }
 
@@ -162,37 +147,13 @@ impl Follow {
     }
 
     /// A line came: whether it is a new one.
-    pub fn line(&mut self, stamp: Option<Wall>) -> bool {
-        if stamp.is_some_and(|stamp| self.repeats(stamp)) {
-            self.skip = self.last;
+    pub fn line(&mut self, stamp: Option<Wall>, text: &str) -> bool {
+        let is_new = self.position.line(stamp, text);
+        if is_new {
+            self.ends = 0;
+            self.quiet = QUIET;
         }
-        if let Some((last, copies)) = &mut self.skip {
-            // Without a stamp it is the rest of a long line, and goes as that went.
-            if stamp.is_none_or(|stamp| stamp < *last) {
-                return false;
-            }
-            if stamp == Some(*last) && *copies > 0 {
-                *copies -= 1;
-                return false;
-            }
-            self.skip = None;
-        }
-        if let Some(stamp) = stamp {
-            self.recent.truncate(RECENT - 1);
-            self.recent.push_front(stamp);
-            self.last = match self.last {
-                Some((last, copies)) if last == stamp => Some((stamp, copies.saturating_add(1))),
-                _ => Some((stamp, 1)),
-            };
-        }
-        self.ends = 0;
-        self.quiet = QUIET;
-        true
-    }
-
-    /// Whether the Engine (seen with 20.10) gives lines a second time, which it does when it rotates the log.
-    fn repeats(&self, stamp: Wall) -> bool {
-        self.last.is_some_and(|(last, _)| stamp < last) && self.recent.contains(&stamp)
+        is_new
     }
 
     /// The stream ended.
@@ -252,28 +213,16 @@ impl Follow {
         self.deadline().filter(|at| *at <= now.mono).map(|_| self.attach(now))
     }
 
-    /// The stamp of the last line, where a stream is to begin.
-    pub fn last(&mut self, now: Now) -> Option<Wall> {
-        // After a clock that went back, the old stamp would hide everything until it is reached again.
-        self.last = self.last.filter(|(last, _)| *last <= now.wall);
-        self.last.map(|(last, _)| last)
-    }
-
-    /// Lines from the last one on come again, by another way than a stream.
-    pub fn read_again(&mut self) {
-        self.skip = self.last;
-    }
-
-    /// Lines up to this stamp, so many of them with it, are not to come any more.
-    pub fn passed(&mut self, last: (Wall, u32)) {
-        self.last = self.last.max(Some(last));
+    /// How far it has been heard.
+    pub fn position(&mut self) -> &mut Position {
+        &mut self.position
     }
 
     fn attach(&mut self, now: Now) -> Order {
         self.stage = Stage::Open(now.mono);
-        let start = self.last(now).map_or(Start::Tail(TAIL), Start::Since);
-        self.skip = self.last;
-        Order::Attach(From { start, quiet: self.quiet })
+        let since = self.position.since(now);
+        self.position.rewind(since);
+        Order::Attach(From { start: since.map_or(Start::Tail(TAIL), Start::Since), quiet: self.quiet })
     }
 }
 
@@ -289,12 +238,17 @@ mod tests {
         Wall::from_unix(1_000_000 + i64::try_from(seconds).unwrap())
     }
 
+    /// Where a stream begins when this was the newest stamp.
+    fn before(seconds: u64) -> Wall {
+        Wall::from_unix(stamp(seconds).seconds - 1)
+    }
+
     fn tail() -> Option<Order> {
         Some(Order::Attach(From { start: Start::Tail(100), quiet: QUIET }))
     }
 
     fn since(seconds: u64) -> Option<Order> {
-        Some(Order::Attach(From { start: Start::Since(stamp(seconds)), quiet: QUIET }))
+        Some(Order::Attach(From { start: Start::Since(before(seconds)), quiet: QUIET }))
     }
 
     /// Lets a waiting follow's deadline come.
@@ -326,68 +280,53 @@ mod tests {
     fn d5_after_an_end_the_stream_is_opened_again_at_the_last_line_and_copies_are_skipped() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        assert!(follow.line(Some(stamp(3))));
-        assert!(follow.line(Some(stamp(4))));
-        assert!(follow.line(Some(stamp(4))), "two lines of one moment");
+        assert!(follow.line(Some(stamp(3)), "x"));
+        assert!(follow.line(Some(stamp(4)), "x"));
+        assert!(follow.line(Some(stamp(4)), "y"), "two lines of one moment");
         assert_eq!(follow.ended(at(5), End::Eof), None);
         assert_eq!(next(&mut follow, 1, 5), since(4));
-        assert!(!follow.line(Some(stamp(3))), "an Engine that counts in whole seconds shows more");
-        assert!(!follow.line(Some(stamp(4))));
-        assert!(!follow.line(Some(stamp(4))));
-        assert!(follow.line(Some(stamp(4))), "the third of that moment is new");
-        assert!(follow.line(Some(stamp(5))));
-        assert!(follow.line(Some(stamp(1))), "behind what was skipped, order is the container's business");
+        assert!(!follow.line(Some(stamp(3)), "x"), "an Engine that counts in whole seconds shows more");
+        assert!(!follow.line(Some(stamp(4)), "x"));
+        assert!(!follow.line(Some(stamp(4)), "x"));
+        assert!(follow.line(Some(stamp(4)), "x"), "the third of that moment is new");
+        assert!(follow.line(Some(stamp(5)), "x"));
+        assert!(follow.line(Some(stamp(1)), "x"), "behind what was skipped, order is the container's business");
     }
 
     #[test]
     fn d5_lines_that_the_engine_repeats_when_it_rotates_the_log_are_skipped() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        assert!((0..270).all(|n| follow.line(Some(stamp(n)))));
-        assert!((244..270).all(|n| !follow.line(Some(stamp(n)))));
-        assert!((270..300).all(|n| follow.line(Some(stamp(n)))));
-        assert!(follow.line(Some(Wall::from_unix(5))), "a clock that went back repeats nothing");
-        assert!(follow.line(Some(Wall::from_unix(6))));
-        assert!(follow.recent.len() <= RECENT);
+        assert!((0..270).all(|n| follow.line(Some(stamp(n)), "x")));
+        assert!((244..270).all(|n| !follow.line(Some(stamp(n)), "x")));
+        assert!((270..300).all(|n| follow.line(Some(stamp(n)), "x")));
+        assert!(follow.line(Some(Wall::from_unix(5)), "x"), "a clock that went back repeats nothing");
+        assert!(follow.line(Some(Wall::from_unix(6)), "x"));
     }
 
     #[test]
     fn d5_a_silent_stream_is_opened_again_ever_more_rarely() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(Some(stamp(0)));
+        follow.line(Some(stamp(0)), "x");
         for minutes in [2, 4, 8, 16, 16] {
-            let again = From { start: Start::Since(stamp(0)), quiet: Duration::from_secs(minutes * 60) };
+            let again = From { start: Start::Since(before(0)), quiet: Duration::from_secs(minutes * 60) };
             assert_eq!(follow.ended(at(minutes), End::Quiet), Some(Order::Attach(again)));
-            assert!(!follow.line(Some(stamp(0))));
+            assert!(!follow.line(Some(stamp(0)), "x"));
         }
-        assert!(follow.line(Some(stamp(1))), "it had stalled");
-        let again = From { start: Start::Since(stamp(1)), quiet: Duration::from_secs(120) };
+        assert!(follow.line(Some(stamp(1)), "x"), "it had stalled");
+        let again = From { start: Start::Since(before(1)), quiet: Duration::from_secs(120) };
         assert_eq!(follow.ended(at(900), End::Quiet), Some(Order::Attach(again)));
-    }
-
-    #[test]
-    fn the_rest_of_a_long_line_goes_as_the_line_went() {
-        let mut follow = Follow::default();
-        follow.follow(at(0));
-        assert!(follow.line(Some(stamp(1))));
-        assert!(follow.line(None));
-        follow.ended(at(1), End::Eof);
-        follow.due(at(2));
-        assert!(!follow.line(Some(stamp(1))));
-        assert!(!follow.line(None));
-        assert!(follow.line(Some(stamp(2))));
-        assert!(follow.line(None));
     }
 
     #[test]
     fn a_container_that_stopped_is_given_up_after_a_second_empty_end() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(Some(stamp(0)));
+        follow.line(Some(stamp(0)), "x");
         assert_eq!(follow.ended(at(1), End::Eof), None);
         assert_eq!(next(&mut follow, 1, 1), since(0));
-        assert!(!follow.line(Some(stamp(0))));
+        assert!(!follow.line(Some(stamp(0)), "x"));
         assert_eq!(follow.ended(at(2), End::Eof), Some(Order::GiveUp("the log ended".to_owned())));
         assert!(follow.is_idle());
         assert_eq!(follow.follow(at(9)), since(0), "until it runs again");
@@ -397,7 +336,7 @@ mod tests {
     fn a_start_during_the_wait_opens_at_once() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(Some(stamp(0)));
+        follow.line(Some(stamp(0)), "x");
         assert_eq!(follow.ended(at(1), End::Eof), None);
         assert_eq!(follow.follow(at(1)), since(0));
         assert_eq!(follow.ended(at(1), End::Eof), None);
@@ -436,11 +375,11 @@ mod tests {
     fn x4_after_a_clock_that_went_back_the_old_stamp_hides_nothing() {
         let mut follow = Follow::default();
         follow.follow(at(0));
-        follow.line(Some(stamp(500)));
+        follow.line(Some(stamp(500)), "x");
         follow.ended(at(501), End::Eof);
         let now = Now { wall: Wall::from_unix(7), ..at(502) };
         assert_eq!(follow.due(now), tail());
-        assert!(follow.line(Some(Wall::from_unix(6))));
+        assert!(follow.line(Some(Wall::from_unix(6)), "x"));
     }
 
     #[test]
@@ -463,7 +402,7 @@ mod tests {
                     follow.ended(at(now), ends[random(4) as usize].clone())
                 }
                 3 if open > 0 => {
-                    follow.line(Some(stamp(now)));
+                    follow.line(Some(stamp(now)), "x");
                     None
                 }
                 _ => follow.due(at(now)),

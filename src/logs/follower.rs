@@ -19,7 +19,7 @@ use crate::thread::{self, Exit};
 
 /// Bytes of lines that are handed over in one message; one line may be longer.
 const TOGETHER: usize = 32 * 1024;
-/// Of its stack. There may be many followers; half of this is what one was seen to use.
+/// Of its stack. There may be many followers, and one was seen to use 28 KiB of it (40 without optimisation).
 const STACK: usize = 128 * 1024;
 
 /// A running follower. Stopping does not wait; the thread tells its end with [`Message::Ended`].

@@ -96,6 +96,12 @@ impl Gate {
         format!("{}{container}", self.root)
     }
 
+    /// Whether the topic of a container may be said on the wire. App names hold anything, and a router ends the session of
+    /// whoever publishes to what is no URI (WAMP 5.1.1, loose).
+    pub fn has_topic(&self, container: &str) -> bool {
+        container.split('.').all(|part| !part.is_empty() && !part.contains(|c: char| c == '#' || c.is_whitespace()))
+    }
+
     /// A session was joined or lost: all that was known is void.
     pub fn session(&mut self, up: bool) {
         self.up = up;
@@ -123,7 +129,8 @@ impl Gate {
 
     /// The question is being asked for this container; `false` if there is no use in it (no session, already asked).
     pub fn ask(&mut self, container: &str) -> bool {
-        let Some(seen) = self.containers.get_mut(container).filter(|seen| self.up && seen.asked.is_none()) else {
+        let open = self.up && self.has_topic(container);
+        let Some(seen) = self.containers.get_mut(container).filter(|seen| open && seen.asked.is_none()) else {
             return false;
         };
         seen.asked = Some(Changes::default());
@@ -191,6 +198,7 @@ impl Gate {
     /// What is known about the listeners of a container.
     pub fn listeners(&self, container: &str) -> Listeners {
         match self.containers.get(container) {
+            _ if !self.has_topic(container) => Listeners::None,
             Some(seen) if !seen.ids.is_empty() => Listeners::Some,
             Some(Seen { asked: Some(_), .. }) => Listeners::Unknown,
             _ => Listeners::None,

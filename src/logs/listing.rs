@@ -16,8 +16,8 @@ const BYTES: usize = 256 * 1024;
 pub struct Known {
     /// It has a stream.
     pub open: bool,
-    /// The stamp of its last line that was heard.
-    pub last: Option<Wall>,
+    /// It was heard before, to a little behind this moment.
+    pub since: Option<Wall>,
     /// Its last run that was heard to the end.
     pub run: String,
 }
@@ -47,9 +47,9 @@ pub struct Found {
     pub running: bool,
     /// Names its last run, if it has ended.
     pub run: String,
-    /// The stamp of the last line that was read of it, whether it is among those of the listing or not, and how many of its
-    /// lines have that stamp.
-    pub last: Option<(Wall, u32)>,
+    /// The newest stamp that was read of it, whether its line is among those of the listing or not, and how many of its lines
+    /// have it.
+    pub last: Option<(Wall, usize)>,
 }
 
 /// Lists the containers of a project, some of which are known by their name.
@@ -70,13 +70,12 @@ pub fn list(docker: &Docker, name: &str, known: &BTreeMap<String, Known>) -> Res
         let mut found = Found { container, label, running: member.running, ..Found::default() };
         let of = known(member);
         // What is followed, or goes on where it was heard before, has a stream of its own for everything.
-        if !(of.open || member.running && of.last.is_some()) {
+        if !(of.open || member.running && of.since.is_some()) {
             match unheard(docker, index, member, &of, &window) {
                 Ok((run, more)) => {
                     found.run = run;
-                    let last = more.last().and_then(|line| line.at);
-                    found.last =
-                        last.map(|at| (at, more.iter().rev().take_while(|line| line.at == last).count() as u32));
+                    let last = more.iter().filter_map(|line| line.at).max();
+                    found.last = last.map(|at| (at, more.iter().filter(|line| line.at == last).count()));
                     lines = excerpt::merge(vec![lines, more], &window);
                 }
                 // It went in between.
@@ -105,6 +104,6 @@ fn unheard(
     if !member.running && run == known.run {
         return Ok((run, Vec::new()));
     }
-    let window = Window { since: known.last, ..*window };
+    let window = Window { since: known.since, ..*window };
     Ok((run, excerpt::of_container(docker, index, &inspected, &window)?))
 }

@@ -19,12 +19,14 @@ mod follower;
 mod gate;
 mod hub;
 mod listing;
+mod position;
 pub mod project;
 mod ring;
 pub mod source;
 mod stamp;
 mod streams;
 
+use crate::probe::Probe;
 use crossbeam_channel::{Sender, TrySendError};
 use serde_json::Value;
 
@@ -112,6 +114,11 @@ impl Handle {
     pub fn send(&self, command: LogCommand) {
         // A hub that has ended is known by its exit hook; what was meant for it is void.
         drop(self.inbox.send(Message::Command(command)));
+    }
+
+    /// Asks the thread whether it works. Never blocks.
+    pub fn probe(&self, probe: Probe) {
+        drop(self.inbox.send(Message::Probe(probe)));
     }
 
     /// A way in for jobs.

@@ -240,7 +240,9 @@ impl Streams {
             let member = self.members.entry(found.container.clone()).or_default();
             member.label = Some(found.label.clone());
             if !member.follow.has_stream() {
-                member.follow.read_again();
+                let position = member.follow.position();
+                let since = position.since(now);
+                position.rewind(since);
             }
         }
         for (container, line) in lines {
@@ -251,8 +253,8 @@ impl Streams {
         }
         for found in members {
             let Some(member) = self.members.get_mut(&found.container) else { continue };
-            if let (Some(last), false) = (found.last, member.follow.has_stream()) {
-                member.follow.passed(last);
+            if let (Some((stamp, copies)), false) = (found.last, member.follow.has_stream()) {
+                member.follow.position().pass(stamp, copies);
             }
             if found.running {
                 let order = member.follow.follow(now);
@@ -307,14 +309,14 @@ impl Streams {
 impl Member {
     fn hear(&mut self, line: String, width: usize) -> Option<String> {
         let (stamp, text) = stamp::take(line);
-        self.follow.line(stamp).then(|| match &self.label {
+        self.follow.line(stamp, &text).then(|| match &self.label {
             Some(label) => project::line(label, width, &text),
             None => text,
         })
     }
 
     fn known(&mut self, now: Now) -> Known {
-        Known { open: self.follow.has_stream(), last: self.follow.last(now), run: self.run.clone() }
+        Known { open: self.follow.has_stream(), since: self.follow.position().since(now), run: self.run.clone() }
     }
 }
 

@@ -17,7 +17,10 @@ use super::*;
 use crate::cancel::Cancel;
 use crate::clock::{self, Wall};
 use crate::docker::{Address, ApiVersion, Docker};
+use crate::probe::Round;
 use crate::thread::{self, Exit};
+
+mod feed;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -164,6 +167,23 @@ fn a_followed_container_is_heard_by_viewers_and_remembered() {
     assert_eq!(bench.text(|text| text.ends_with("two\n")), "one\ntwo\n");
     assert_eq!(bench.history("prod_1_a"), ["one", "two"]);
     assert_eq!(bench.stop(), Exit::Done);
+}
+
+#[test]
+fn a_question_is_answered_while_streams_are_blocked_and_the_state_thread_does_not_listen() {
+    // One event fits, and nobody takes it.
+    let bench = bench(1, endless(vec!["2026-08-04T09:05:00Z one".to_owned()]));
+    for name in ["prod_1_a", "prod_2_b", "prod_3_c"] {
+        bench.watch(name);
+        bench.follow(name);
+        bench.handle.send(LogCommand::History { container: name.to_owned(), token: 1 });
+    }
+    let (probe, mut round) = Round::begin("logs");
+    bench.handle.probe(probe);
+    assert!(round.is_answered_within(LIMIT));
+    drop(bench.events);
+    drop(bench.handle);
+    assert_eq!(bench.exit.recv_timeout(LIMIT), Ok(Exit::Done));
 }
 
 #[test]

@@ -9,6 +9,9 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+/// How the names of temporary files begin.
+const TEMPORARY: &str = ".new-";
+
 /// How [`replace`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
@@ -117,7 +120,23 @@ fn temporary(path: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     path.file_name().unwrap_or(OsStr::new("")).hash(&mut hasher);
     std::thread::current().name().hash(&mut hasher);
-    directory(path).join(format!(".new-{:016x}", hasher.finish()))
+    directory(path).join(format!("{TEMPORARY}{:016x}", hasher.finish()))
+}
+
+/// Removes what writers of files in this directory left that were killed. A link in its place is not followed.
+pub fn remove_temporaries(directory: &Path) {
+    if !fs::symlink_metadata(directory).is_ok_and(|found| found.is_dir()) {
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_temporary = |name: &str| {
+            name.strip_prefix(TEMPORARY).is_some_and(|rest| rest.len() == 16 && u64::from_str_radix(rest, 16).is_ok())
+        };
+        if entry.file_name().to_str().is_some_and(is_temporary) {
+            // A directory of that name is somebody else's.
+            drop(fs::remove_file(entry.path()));
+        }
+    }
 }
 
 fn directory(path: &Path) -> &Path {
@@ -286,6 +305,21 @@ mod tests {
             assert!(end.recv().unwrap().iter().all(Result::is_ok));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn s7_what_a_killed_writer_left_is_removed_and_nothing_else() {
+        let (dir, other) = (Scratch::new(), Scratch::new());
+        let left = [temporary(&dir.join("a")), temporary(&other.join("a"))];
+        left.iter().for_each(|path| fs::write(path, "half").unwrap());
+        let others = [".new-thing", "a", ".new-0123456789abcdeg", ".new-00112233445566778"];
+        others.iter().for_each(|name| drop(dir.file(name, "")));
+        symlink(other.path(), dir.join("link")).unwrap();
+        remove_temporaries(dir.path());
+        remove_temporaries(&dir.join("link"));
+        remove_temporaries(&dir.join("none"));
+        assert_eq!(left.map(|path| path.exists()), [false, true]);
+        assert!(others.iter().all(|name| dir.join(name).exists()));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod tests;
 
 use super::child::{self, Collected, End, Limits};
+use super::notify::Variable;
 use crate::cancel::Cancel;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -95,8 +96,9 @@ pub fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<String,
 }
 
 /// Starts the agent anew in this very process, with the same name, arguments and environment. Descriptors are closed on
-/// the way, the lock's among them: every one of them is opened with `O_CLOEXEC`. Returns only when it fails.
-pub fn start_again() -> io::Error {
+/// the way, the lock's among them: every one of them is opened with `O_CLOEXEC`. `variables` were taken out of the environment
+/// and come back into it. Returns only when it fails.
+pub fn start_again(variables: &[Variable]) -> io::Error {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let arguments: Vec<OsString> = arguments.collect();
@@ -104,7 +106,8 @@ pub fn start_again() -> io::Error {
     let given = Path::new(&name).components().nth(1).is_some().then(|| PathBuf::from(&name));
     let mut error = io::Error::from(io::ErrorKind::NotFound);
     for path in given.into_iter().chain([PathBuf::from("/proc/self/exe")]) {
-        error = Command::new(path).arg0(&name).args(&arguments).exec();
+        let variables = variables.iter().map(|(name, value)| (name, value));
+        error = Command::new(path).arg0(&name).args(&arguments).envs(variables).exec();
     }
     error
 }

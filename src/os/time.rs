@@ -47,6 +47,7 @@ fn nanos(of_system: impl TryInto<u32>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::scratch::Scratch;
+    use rustix::fs::{Timespec, Timestamps, futimens};
     use std::fs::File;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,9 +68,10 @@ mod tests {
         let folder = Scratch::new();
         let path = folder.file("a", "");
         for seconds in [-86_400, 0, 1_785_834_300, 4_102_444_800] {
-            let whole = Duration::from_secs(i64::unsigned_abs(seconds));
-            let time = if seconds < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole };
-            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            // Not by the standard library, which is one of 32 bits on some boards.
+            let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            let times = Timestamps { last_access: time, last_modification: time };
+            futimens(File::options().write(true).open(&path).unwrap(), &times).unwrap();
             assert_eq!(super::modified(&path).unwrap(), (seconds, 0));
         }
         assert!(super::modified(&folder.join("none")).is_err());

@@ -8,7 +8,9 @@ use crate::domain::config::Device;
 use crate::domain::power::{Means, Supervisor};
 use crate::flock::Flock;
 use crate::logs::{self, Outflow};
+use crate::probe::Probe;
 use crate::secret::Secret;
+use crate::service::{Service, watchdog};
 use crate::wamp::{self, ClientCertificate, Declaration, Phase, Testament};
 use crate::{jobs, os, rpc, signals};
 use crossbeam_channel::Sender;
@@ -28,13 +30,15 @@ pub struct Context {
     pub time_floor: Wall,
     /// The environment in force.
     pub environment: String,
+    /// Who is told how the agent is doing.
+    pub service: Service,
 }
 
 /// The handles. One that is `None` could not be started, or is about to be started again.
 #[derive(Debug)]
 pub struct Edges {
     context: Context,
-    inbox: Sender<Message>,
+    inbox: Sender<Box<Message>>,
     /// The session.
     pub wamp: Option<wamp::Handle>,
     /// The engine's events.
@@ -43,6 +47,8 @@ pub struct Edges {
     pub logs: Option<logs::Handle>,
     /// The workers.
     pub jobs: Option<jobs::Handle>,
+    /// The signs of life, if somebody expects them.
+    pub watchdog: Option<watchdog::Handle>,
     signals: Option<signals::Watch>,
     /// Takes the bulk lane of each new session thread to the log hub.
     lane: Option<Sender<wamp::Bulk>>,
@@ -50,11 +56,11 @@ pub struct Edges {
 }
 
 /// The order in which edges are started: the log hub before the workers, which feed it.
-const ORDER: [Edge; 5] = [Edge::Signals, Edge::Logs, Edge::Jobs, Edge::Docker, Edge::Wamp];
+const ORDER: [Edge; 6] = [Edge::Signals, Edge::Logs, Edge::Jobs, Edge::Docker, Edge::Wamp, Edge::Watchdog];
 
 impl Edges {
     /// Starts everything that the options ask for. What cannot be started is logged and tried again.
-    pub fn start(context: Context, inbox: Sender<Message>, flock: &Flock) -> Edges {
+    pub fn start(context: Context, inbox: Sender<Box<Message>>, flock: &Flock) -> Edges {
         let mut edges = Edges {
             context,
             inbox,
@@ -62,6 +68,7 @@ impl Edges {
             events: None,
             logs: None,
             jobs: None,
+            watchdog: None,
             signals: None,
             lane: None,
             restarts: BTreeMap::new(),
@@ -101,6 +108,7 @@ impl Edges {
             Edge::Docker => self.start_events(),
             Edge::Wamp if self.context.options.offline => Ok(()),
             Edge::Wamp => self.start_wamp(flock),
+            Edge::Watchdog => self.start_watchdog(),
         };
         if let Err(error) = result {
             log::error!("{edge:?} cannot be started: {error}");
@@ -112,14 +120,14 @@ impl Edges {
         let inbox = self.inbox.clone();
         move |exit| {
             // Without a receiver the process is ending.
-            drop(inbox.send(Message::Ended(edge, exit)));
+            drop(inbox.send(Box::new(Message::Ended(edge, exit))));
         }
     }
 
     fn start_signals(&mut self) -> io::Result<()> {
         let inbox = self.inbox.clone();
         let on_signal = move |signal: signals::Signal| {
-            if inbox.send(Message::Signal(signal.number)).is_err() {
+            if inbox.send(Box::new(Message::Signal(signal.number))).is_err() {
                 // Everything is closed, and the process only waits for the machine to go down: this is that.
                 signals::exit(0);
             }
@@ -130,7 +138,12 @@ impl Edges {
 
     fn start_wamp(&mut self, flock: &Flock) -> io::Result<()> {
         let settings = settings(&self.context, flock);
-        let handle = wamp::spawn(settings, self.inbox.clone(), Message::Wamp, self.on_exit(Edge::Wamp))?;
+        let handle = wamp::spawn(
+            settings,
+            self.inbox.clone(),
+            |event| Box::new(Message::Wamp(event)),
+            self.on_exit(Edge::Wamp),
+        )?;
         for (entry, phase) in declarations(&flock.serial_number) {
             handle.send(wamp::Command::Declare { entry, phase });
         }
@@ -143,7 +156,7 @@ impl Edges {
         self.events = Some(docker::events::spawn(
             &self.context.docker,
             self.inbox.clone(),
-            Message::Docker,
+            |event| Box::new(Message::Docker(event)),
             self.on_exit(Edge::Docker),
         )?);
         Ok(())
@@ -166,8 +179,14 @@ impl Edges {
         };
         let source = logs::source::of_engine(self.context.docker.clone());
         let serial = &flock.serial_number;
-        self.logs =
-            Some(logs::spawn(serial, source, publish, self.inbox.clone(), Message::Logs, self.on_exit(Edge::Logs))?);
+        self.logs = Some(logs::spawn(
+            serial,
+            source,
+            publish,
+            self.inbox.clone(),
+            |event| Box::new(Message::Logs(event)),
+            self.on_exit(Edge::Logs),
+        )?);
         self.hand_over_lane();
         Ok(())
     }
@@ -195,8 +214,37 @@ impl Edges {
             time_floor: self.context.time_floor,
             programs: jobs::Programs::of_agent(),
         };
-        self.jobs = Some(jobs::spawn(settings, self.inbox.clone(), Message::Jobs, self.on_exit(Edge::Jobs))?);
+        self.jobs = Some(jobs::spawn(
+            settings,
+            self.inbox.clone(),
+            |event| Box::new(Message::Jobs(event)),
+            self.on_exit(Edge::Jobs),
+        )?);
         Ok(())
+    }
+
+    fn start_watchdog(&mut self) -> io::Result<()> {
+        let (service, inbox) = (&self.context.service, self.inbox.clone());
+        self.watchdog =
+            watchdog::spawn(service, inbox, |probe| Box::new(Message::Probe(probe)), self.on_exit(Edge::Watchdog))?;
+        Ok(())
+    }
+
+    /// Asks every thread that others depend on whether it works. One that is about to be started again is not asked; those
+    /// that only read for another (`wamp-pump`, `log-<name>`) are that one's concern.
+    pub fn probe(&self, probe: &Probe) {
+        if let Some(wamp) = &self.wamp {
+            wamp.send(wamp::Command::Probe(probe.to("wamp")));
+        }
+        if let Some(events) = &self.events {
+            events.probe(probe.to("docker-events"));
+        }
+        if let Some(logs) = &self.logs {
+            logs.probe(probe.to("logs"));
+        }
+        if let Some(jobs) = &self.jobs {
+            jobs.probe(probe.to("jobs"));
+        }
     }
 
     /// The identity has changed: the next dial uses the new one.

@@ -2,6 +2,7 @@
 
 use crate::domain::job::ContainerEvent;
 use crate::domain::message::{CallFailure, Event, Invocation, LogEvent};
+use crate::probe::Probe;
 use crate::thread::Exit;
 use crate::{docker, jobs, logs, wamp};
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub enum Message {
     Logs(logs::Event),
     /// A signal asks the agent to end.
     Signal(i32),
+    /// Do the threads work? Passed on to all of them.
+    Probe(Probe),
     /// An edge has ended.
     Ended(Edge, Exit),
 }
@@ -34,6 +37,8 @@ pub enum Edge {
     Logs,
     /// `signals`
     Signals,
+    /// `watchdog`
+    Watchdog,
     /// `job-N`
     Jobs,
 }

@@ -16,13 +16,15 @@ use crate::domain::message::{Effect, Event, LogCommand, Record};
 use crate::domain::power::Power;
 use crate::domain::{Recorded, State};
 use crate::flock::{File, Flock, Metadata};
+use crate::service::Status;
 use crate::startup::Milestones;
 use crate::thread::Exit;
 use crate::wamp::{self, Refusal};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-/// Messages that wait; edges block when it is full, the state thread never does.
+/// Messages that wait; edges block when it is full, the state thread never does. They are boxed: the queue takes the memory of
+/// all its places at once.
 pub const INBOX: usize = 1024;
 /// Messages of one turn.
 const TURN: usize = 256;
@@ -36,11 +38,12 @@ pub struct MainLoop {
     core: State,
     store: Store,
     edges: Edges,
-    inbox: Receiver<Message>,
+    inbox: Receiver<Box<Message>>,
     flock: Flock,
     file: File,
     context: Context,
     milestones: Milestones,
+    status: Option<Status>,
     panics: Panics,
     unwritten: Vec<Write>,
     retry_commit_at: Option<Duration>,
@@ -73,7 +76,7 @@ impl MainLoop {
         flock: Flock,
         file: File,
         milestones: Milestones,
-        channel: (Sender<Message>, Receiver<Message>),
+        channel: (Sender<Box<Message>>, Receiver<Box<Message>>),
     ) -> MainLoop {
         let (recorded, odd) = match store.load() {
             Ok(loaded) => rows::recorded(loaded),
@@ -91,6 +94,7 @@ impl MainLoop {
         for (container, lines) in histories {
             perform(&edges, Effect::Logs(LogCommand::Restore { container, lines }));
         }
+        let status = Status::of(&context.service, &flock.device_endpoint_url, context.options.offline);
         MainLoop {
             core,
             store,
@@ -100,6 +104,7 @@ impl MainLoop {
             file,
             context,
             milestones,
+            status,
             panics: Panics::default(),
             unwritten: Vec::new(),
             retry_commit_at: None,
@@ -122,9 +127,9 @@ impl MainLoop {
                 // The edges hold senders; without any there is nobody left to hear.
                 Err(RecvTimeoutError::Disconnected) => return Ended::failed(),
             };
-            let more: Vec<Message> = self.inbox.try_iter().take(TURN).collect();
+            let more: Vec<Box<Message>> = self.inbox.try_iter().take(TURN).collect();
             for message in first.into_iter().chain(more) {
-                turn.extend(self.event_of(message));
+                turn.extend(self.event_of(*message));
             }
             if turn.is_empty() {
                 turn.push(Event::Tick);
@@ -166,6 +171,9 @@ impl MainLoop {
         }
         for edge in self.edges.restart_due(now.mono, &self.flock) {
             self.restarted(edge);
+        }
+        if let Some(status) = &mut self.status {
+            status.tell();
         }
     }
 
@@ -226,6 +234,11 @@ impl MainLoop {
 
     /// What a message means to the core, if anything.
     fn event_of(&mut self, message: Message) -> Option<Event> {
+        match (&mut self.status, &message) {
+            (Some(status), Message::Wamp(event)) => status.on_wamp(event),
+            (Some(status), Message::Docker(event)) => status.on_docker(event),
+            _ => {}
+        }
         match message {
             Message::Wamp(wamp::Event::GaveUp(refusal)) => {
                 Some(Event::Refused { line: refused(refusal, &self.flock.serial_number) })
@@ -242,6 +255,10 @@ impl MainLoop {
             Message::Signal(number) => {
                 log::info!("signal {number}: shutting down");
                 Some(Event::Shutdown)
+            }
+            Message::Probe(probe) => {
+                self.edges.probe(&probe);
+                None
             }
             Message::Ended(edge, Exit::Panicked(text)) => self.panicked(edge, &text),
             Message::Ended(edge, Exit::Done) => {
@@ -278,6 +295,8 @@ impl MainLoop {
 
     /// Ends the threads in the order in which they need each other; each step is bounded.
     pub fn shut_down(mut self) {
+        // Nobody takes questions any more.
+        self.edges.watchdog = None;
         if let Some(jobs) = self.edges.jobs.take() {
             let stragglers = jobs.stop();
             if !stragglers.is_empty() {
@@ -306,7 +325,7 @@ impl MainLoop {
     fn drain_logs(&mut self) {
         let until = clock::mono() + Duration::from_secs(2);
         while let Ok(message) = self.inbox.recv_timeout(until.saturating_sub(clock::mono())) {
-            match message {
+            match *message {
                 Message::Logs(event) => {
                     if let Some(event) = inbox::of_logs(event) {
                         let effects = self.core.step(clock::now(), event);

@@ -22,6 +22,7 @@ pub mod session;
 mod socket;
 
 use crate::clock::Wall;
+use crate::probe::Probe;
 use crate::secret::Secret;
 pub use handle::{Handle, spawn};
 pub use lane::Bulk;
@@ -184,6 +185,8 @@ pub enum Command {
         /// For the log and for [`Event::Left`].
         reason: String,
     },
+    /// Answered by being taken.
+    Probe(Probe),
     /// Takes leave of the router, waiting a few seconds at most, and ends the thread.
     Stop,
 }

@@ -230,6 +230,7 @@ impl<T> Runner<T> {
     fn on_command(&mut self, command: Command) {
         match &command {
             Command::Configure(settings) => return self.settings = settings.clone(),
+            Command::Probe(_) => return,
             Command::Declare { entry, phase } => drop(self.declared.insert(entry.clone(), *phase)),
             Command::Withdraw(entry) => drop(self.declared.remove(entry)),
             Command::Redial { .. } if matches!(self.link, Link::Up { .. }) => self.redial = true,

@@ -284,7 +284,8 @@ impl Session {
             | Command::Yield { .. }
             | Command::Fail { .. }
             | Command::Abort { .. }
-            | Command::Configure(_) => {}
+            | Command::Configure(_)
+            | Command::Probe(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! The local cloud as a program, for `make run`: a router, a backend, and a `.flock` for an agent that is to join them.
 //!
 //! `cloud --flock FILE [--port N] [--registry HOST:PORT] [--quiet]`. With a registry the device is wanted to run the app
-//! that `tests/env/images.sh demo` has pushed there. Ends on SIGINT and SIGTERM.
+//! that `tests/env/images.sh demo` has pushed there, and what the app writes is shown. Ends on SIGINT and SIGTERM.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -10,7 +10,10 @@ mod cloud;
 
 use cloud::Cloud;
 use cloud::backend::Call;
+use cloud::peer::Payload;
 use cloud::wanted::WantedApp;
+use crossbeam_channel::never;
+use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
@@ -59,8 +62,11 @@ fn run(flags: &Flags) -> Result<(), String> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
     let registry = flags.registry.as_deref().unwrap_or("127.0.0.1:5000");
     let cloud = Cloud::start(flags.port, registry).map_err(|failure| format!("{failure:?}"))?;
+    let mut logs = never();
     if flags.registry.is_some() {
-        cloud.backend.want(WantedApp::new(501, "demo").port(8080, "http").env("GREETING", "hello"));
+        let app = WantedApp::new(501, "demo").port(8080, "http").env("GREETING", "hello");
+        logs = cloud.backend.subscribe_logs(&app.container());
+        cloud.backend.want(app);
     }
     write_secret(&flags.flock, &cloud.flock()).map_err(|error| format!("{}: {error}", flags.flock))?;
     println!("the local cloud listens on {}", cloud.router.url());
@@ -72,6 +78,7 @@ fn run(flags: &Flags) -> Result<(), String> {
             calls[printed..].iter().for_each(print);
         }
         printed = calls.len();
+        logs.try_iter().filter(|_| !flags.quiet).for_each(|payload| print_log(&payload));
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
@@ -87,6 +94,18 @@ fn print(call: &Call) {
             println!("[{:8.3}] app {key} ({stage}) is {state}", call.at.as_secs_f64());
         }
         _ => println!("[{:8.3}] the agent calls {}", call.at.as_secs_f64(), call.procedure),
+    }
+}
+
+/// What the app writes, line by line. Records of a pull are on the same topic.
+fn print_log(payload: &Payload) {
+    let text = match payload.args.first() {
+        Some(Value::String(text)) => text.as_str(),
+        Some(Value::Object(map)) => map.get("chunk").and_then(Value::as_str).unwrap_or_default(),
+        _ => "",
+    };
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('{')) {
+        println!("app 501 writes: {line}");
     }
 }
 

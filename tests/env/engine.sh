@@ -26,7 +26,7 @@ start() {
   fi
   # shellcheck disable=SC2046 # flags
   setsid dockerd $(dockerd_runtime) --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/dockerd.pid" \
-    -H "unix://$dir/sock" -b "$(cat "$dir/bridge")" --iptables=false --ip-masq=false >>"$dir/log" 2>&1 </dev/null &
+    -H "unix://$dir/sock" -b "$(cat "$dir/bridge")" $(pools "$dir") --iptables=false --ip-masq=false >>"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
   [ -f "$dir/guarded" ] || guard engine.sh "$dir"
   touch "$dir/guarded"
@@ -34,6 +34,14 @@ start() {
     tail -n 20 "$dir/log" >&2
     die "dockerd does not come up; its log is $dir/log"
   fi
+}
+
+# Networks of compose projects: the addresses that Docker takes by itself are too few for several engines.
+number() { sed 's/[^0-9]*//' "$1/bridge"; }
+pools() {
+  for net in 214 215 216 217; do
+    echo "--default-address-pool base=10.$net.$(number "$1").0/24,size=28"
+  done
 }
 
 # A bridge whose name and network nobody else has: making it fails if the name is taken.
@@ -64,7 +72,10 @@ stop() {
     [ "$process" = $$ ] || kill -KILL "$process" 2>/dev/null || true
   done
   if [ -f "$dir/bridge" ]; then
-    ip link del "$(cat "$dir/bridge")" 2>/dev/null || true
+    # What a killed daemon left of its networks, too.
+    for link in $(cat "$dir/bridge") $(ip -br addr | grep -E " 10\.21[4-7]\.$(number "$dir")\." | cut -d' ' -f1); do
+      ip link del "$link" 2>/dev/null || true
+    done
   fi
   grep -F " $dir/" /proc/mounts | cut -d' ' -f2 | sort -r | while read -r mount; do
     umount -l "$mount" 2>/dev/null || true

@@ -15,6 +15,7 @@
 #        well      the same, and it is well
 #        stubborn  ignores SIGTERM
 #        silent    runs and writes nothing
+#        chatty    writes a hundred lines a second
 #        flood     writes as fast as it can
 #        big       as demo, with 64 MB that do not compress: a pull that takes a while
 set -eu
@@ -54,6 +55,18 @@ END
   printf '#!/bin/sh\ntrap "" TERM INT\necho "ignores SIGTERM"\nwhile :; do sleep 1; done\n' >"$dir/bin/app-stubborn"
   printf '#!/bin/sh\ntrap "exit 0" TERM INT\nsleep 1000000 &\nwait $!\n' >"$dir/bin/app-silent"
   printf '#!/bin/sh\nexec yes "a flood of lines, each of them as long as this one is, and none that anybody reads"\n' >"$dir/bin/app-flood"
+  cat >"$dir/bin/app-chatty" <<'END'
+#!/bin/sh
+trap 'exit 0' TERM INT
+n=0
+while :; do
+  for _ in 0 1 2 3 4 5 6 7 8 9; do
+    n=$((n + 1))
+    echo "chatty $VERSION line $n, as long as a line of a log that says what has happened to whom usually is"
+  done
+  sleep 0.1
+done
+END
   chmod +x "$dir"/bin/app-*
   [ "$1" != big ] || head -c 64000000 /dev/urandom >"$dir/etc/ballast"
   tar -C "$dir" --sort=name --mtime=@0 --owner=0 --group=0 -cf "$work/root.tar" .
@@ -69,7 +82,7 @@ base() {
 push() {
   reference=$1 kind=$2 version=${3:-${1##*:}}
   case $kind in
-    demo | exits | brief | fails | stubborn | silent | flood) program=$kind ;;
+    demo | exits | brief | fails | stubborn | silent | chatty | flood) program=$kind ;;
     big) program=demo ;;
     sick | well) program=silent ;;
     *) die "no such kind of image: $kind" ;;

@@ -98,7 +98,7 @@ fn an_archive_that_is_absent_or_no_file_is_said_to_be_missing_and_the_engine_is_
     let whole = archive("gnu");
     for broken in [b"rubbish", &whole[..whole.len() / 2], b""] {
         std::fs::write(&path, broken).expect("written");
-        expect("broken", "My App.tgz: ");
+        expect("broken", "The source archive My App.tgz cannot be used: ");
     }
     let JobSpec::Build(mut elsewhere) = build() else { unreachable!() };
     elsewhere.app_name = "../elsewhere".to_owned();

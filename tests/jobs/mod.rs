@@ -2,6 +2,7 @@
 
 mod archives;
 mod build;
+mod compose;
 mod containers;
 mod keep;
 mod queries;
@@ -43,7 +44,7 @@ pub struct Setup {
     docker: Docker,
     has_gpu: fn() -> bool,
     update_base: String,
-    programs: Programs,
+    pub programs: Programs,
 }
 
 impl Setup {

@@ -98,6 +98,35 @@ fn the_last_lines_of_a_container_follow_what_is_stored_and_no_engine_is_no_error
 }
 
 #[test]
+fn the_last_lines_of_a_project_are_merged_by_time_and_shown_as_compose_shows_them() {
+    let daemon = DockerDaemon::start();
+    let jobs = Jobs::with(&daemon);
+    let names = ["web", "side"].map(|service| {
+        let name = format!("{NAME}_compose-{service}-1");
+        let labels = json!({
+            "com.docker.compose.project": format!("{NAME}_compose"), "com.docker.compose.service": service,
+            "com.docker.compose.container-number": "1",
+        });
+        daemon.add_container(&name, &json!({"Image": service, "Labels": labels, "Tty": service == "side"}));
+        name
+    });
+    for n in 0..40 {
+        names.iter().for_each(|name| daemon.write_log(name, 1, &format!("line {n}")));
+    }
+    let project = Some(format!("{NAME}_compose"));
+    let tail =
+        || Query::Tail { container: NAME.to_owned(), project: project.clone(), history: vec!["said".to_owned()] };
+    let lines = answer(&jobs, tail()).remove(0);
+    let lines: Vec<&str> = lines.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert_eq!(lines[..3], ["said", "web-1   | line 15", "side-1  | line 15"]);
+    assert_eq!((lines.len(), lines.last().copied()), (51, Some("side-1  | line 39")));
+    daemon.fault("GET /containers/*/logs", Fault::Status(501, "it cannot be read".to_owned()));
+    assert_eq!(answer(&jobs, tail()), [json!(["said"])]);
+    daemon.go_down();
+    assert_eq!(answer(&jobs, tail()), [json!(["said"])]);
+}
+
+#[test]
 fn addresses_and_statistics_need_no_engine() {
     let daemon = DockerDaemon::start();
     let jobs = Jobs::with(&daemon);

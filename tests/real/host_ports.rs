@@ -1,7 +1,7 @@
 //! Host ports of compose apps on a real Engine (apps chapter 4.1 to 4.4): two apps that were authored with the same port,
 //! somebody else on a port, a database that is lost, and the network of the machine.
 
-use super::compose::Flavour;
+use super::flavour::Flavour;
 use super::stage::{SOON, Stage, page_says};
 use super::walk::has_image;
 use crate::cloud::flock::Identity;
@@ -76,7 +76,7 @@ fn compose_apps_share_no_host_port_keep_theirs_over_a_lost_database_and_give_up_
     let mut expected = one.ports.clone();
     (expected[0]["host_port"], expected[1]["host_port"]) = (json!(of_one[0]), json!(of_one[1]));
     let report = json!({"app_key": 761, "device_key": 3, "swarm_key": 2, "stage": "PROD", "ports": expected});
-    assert_eq!(told(&stage, mark, &one), [report.clone()]);
+    assert_eq!(told(&stage, mark, &one), std::slice::from_ref(&report));
 
     // Nobody remembers the ports but the containers that have them.
     let before = (identities(&stage, &one), identities(&stage, &two));

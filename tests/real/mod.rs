@@ -7,8 +7,8 @@
 
 #![allow(dead_code, reason = "the scenarios use these as they come")]
 
-pub mod compose;
 pub mod engine;
+pub mod flavour;
 #[cfg(test)]
 mod machine;
 pub mod relay;
@@ -16,13 +16,19 @@ pub mod stage;
 pub mod tap;
 
 #[cfg(test)]
+mod badinput;
+#[cfg(test)]
 mod building;
+#[cfg(test)]
+mod compose;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dotenv;
 #[cfg(test)]
 mod host_ports;
+#[cfg(test)]
+mod inits;
 mod keeping;
 #[cfg(test)]
 mod large_tests;
@@ -37,11 +43,15 @@ mod outage;
 #[cfg(test)]
 mod parts_tests;
 #[cfg(test)]
+mod projects;
+#[cfg(test)]
 mod publishing;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod sequences;
+#[cfg(test)]
+mod threads;
 #[cfg(test)]
 mod variables;
 #[cfg(test)]

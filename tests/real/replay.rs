@@ -10,7 +10,7 @@ mod differences;
 mod form;
 mod recording;
 
-use super::compose::Flavour;
+use super::flavour::Flavour;
 use super::lifecycle::recorded_demo;
 use super::machine;
 use super::relay::Side;

@@ -1,7 +1,7 @@
 //! What an app finds of variables, credentials and their files (apps chapter 4.5 to 4.9), in a plain and in a compose app,
 //! and what of it outlives the agent.
 
-use super::compose::Flavour;
+use super::flavour::Flavour;
 use super::machine::tree;
 use super::stage::{SOON, Stage};
 use super::walk::has_image;

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+mod cli;
 mod model;
 mod routes;
 #[cfg(test)]
@@ -164,6 +166,29 @@ impl DockerDaemon {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Puts a network or a volume (`networks`, `volumes`) on the device; one `in_use` cannot be removed.
+    pub fn add_thing(&self, kind: &str, name: &str, labels: &[(&str, &str)], in_use: bool) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let thing = model::Thing { name: name.to_owned(), labels, in_use };
+        self.shared.change(|inner| {
+            if kind == "networks" { &mut inner.model.networks } else { &mut inner.model.volumes }.push(thing);
+        });
+    }
+
+    /// The names of all networks and volumes that were put on the device and are left.
+    pub fn things(&self) -> Vec<String> {
+        let inner = self.shared.lock();
+        inner.model.networks.iter().chain(&inner.model.volumes).map(|thing| thing.name.clone()).collect()
+    }
+
+    /// Puts the `docker` command of this daemon into a folder, made if it is not there: `login`, and compose.
+    pub fn put_cli(&self, folder: &Path) {
+        std::fs::create_dir_all(folder).expect("a folder for the command");
+        let path = folder.join("docker");
+        std::fs::write(&path, include_str!("docker_daemon/docker.pl")).expect("the command is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+
     /// From now on, calls that match `route` go wrong. A route is a method and a path without version, where `*` stands
     /// for one segment (`GET /containers/*/json`), or `*` for everything. The latest matching fault counts.
     pub fn fault(&self, route: &str, fault: Fault) {
@@ -270,9 +295,29 @@ impl DockerDaemon {
         self.shared.change(|inner| inner.model.behaviours.insert(image.to_owned(), behaviour));
     }
 
+    /// Every registry answers pulls, pushes and logins with this error, until `None`.
+    pub fn registry_fails(&self, error: Option<&str>) {
+        self.shared.change(|inner| inner.model.registry_error = error.map(str::to_owned));
+    }
+
+    /// Whether a pull of `reference` would work: it was offered, or pushed.
+    pub fn is_offered(&self, reference: &str) -> bool {
+        self.shared.lock().model.offers.get(reference) == Some(&Pull::Works)
+    }
+
     /// A program outside of Docker takes a port of the host.
     pub fn take_port(&self, port: u16) {
         self.shared.change(|inner| inner.model.taken_ports.push(port));
+    }
+
+    /// It gives the port back.
+    pub fn free_port(&self, port: u16) {
+        self.shared.change(|inner| inner.model.taken_ports.retain(|taken| *taken != port));
+    }
+
+    /// Everything that has happened, in order, as the event stream tells it.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        self.shared.lock().model.events.iter().map(|event| event.record.clone()).collect()
     }
 
     /// The process of container `name` ends by itself.

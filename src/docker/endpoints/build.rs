@@ -13,6 +13,10 @@ pub const BUILD_SILENCE: Duration = Duration::from_secs(2 * 3600);
 /// The key under which the Engine looks for the login at Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
+/// A host of no network that the steps of our builds know. The builder gives its containers neither name nor label, and
+/// leaves them when the Engine is killed: by this they are found again.
+pub const MARK: &str = "build.agent.invalid:127.0.0.1";
+
 /// What is to be built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildSpec {
@@ -34,6 +38,7 @@ impl BuildSpec {
             .query("buildid", &self.id)
             .query("rm", "1")
             .query("forcerm", "1")
+            .query("extrahosts", MARK)
             .header("Content-Type", "application/x-tar")
             .body_follows(length);
         if self.logins.is_empty() {
@@ -97,7 +102,7 @@ mod tests {
         assert_eq!(records.last().unwrap(), r#"{"stream":"Successfully tagged golden:1\n"}"#);
         let request = engine.request();
         let target = "/v1.41/build?t=registry.test%2Fapps%2Fdev_amd64_6_app&dockerfile=Dockerfile.amd64\
-                      &buildid=build_6_My%20App&rm=1&forcerm=1";
+                      &buildid=build_6_My%20App&rm=1&forcerm=1&extrahosts=build.agent.invalid%3A127.0.0.1";
         assert!(request.starts_with(&format!("POST {target} HTTP/1.1\r\n")), "{request}");
         assert!(request.contains("\r\nContent-Type: application/x-tar\r\n"), "{request}");
         assert!(request.ends_with("\r\nContent-Length: 7\r\n\r\narchive"), "{request}");

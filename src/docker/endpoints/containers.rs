@@ -196,6 +196,9 @@ pub struct InspectedHostConfig {
     /// `type:source:target` of its bind mounts, if they were given in that form.
     #[serde(deserialize_with = "nullable")]
     pub binds: Vec<String>,
+    /// `host:address`
+    #[serde(deserialize_with = "nullable")]
+    pub extra_hosts: Vec<String>,
 }
 
 /// The map may be null, and so may the list of each port.

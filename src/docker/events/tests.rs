@@ -67,7 +67,7 @@ impl Watch {
 #[test]
 fn up_comes_once_the_subscription_stands_and_each_change_after_it() {
     let (head, rest) = stream_parts();
-    let (feed, more) = crossbeam_channel::unbounded();
+    let (feed, more) = unbounded();
     let watch = watch("events", subscription(Answer::Feed(Vec::new(), more)), 64);
     let asked: Vec<_> = (0..3).map(|_| watch.engine.request()).collect();
     assert!(asked[0].starts_with("HEAD /_ping ") && asked[1].starts_with("GET /v1.41/version "), "{asked:?}");
@@ -123,12 +123,44 @@ fn d1_a_daemon_that_is_absent_or_refuses_or_hangs_is_waited_for_and_then_up() {
     let cancel = Cancel::new();
     let docker = Docker { pinned: None, ..engine.docker.clone() };
     let docker = docker.within(Duration::from_millis(50)).cancelled_by(&cancel);
-    let watcher = Watcher { docker, sink, wrap: |event| event, stopped };
+    let watcher = Watcher { docker, sink, wrap: |event| event, stopped, questions: Questions::default() };
     let thread = thread::spawn("docker-events", |_| {}, move || watcher.run()).unwrap();
     let event = events.recv_timeout(LIMIT).unwrap();
     assert!(matches!(event, Event::Up { .. }), "{event:?}");
     cancel.cancel();
     thread.join().unwrap();
+}
+
+#[test]
+fn a_question_is_answered_while_the_engine_is_quiet_or_hangs_and_not_while_its_own_work_stands_still() {
+    use crate::probe::Round;
+    let (head, rest) = stream_parts();
+    let (feed, more) = unbounded();
+    let asked = |watch: &Watch| {
+        let (probe, round) = Round::begin("docker-events");
+        watch.handle.probe(probe);
+        round
+    };
+    // It waits for an answer to its first question, which never comes.
+    let hung = watch("hung", vec![Answer::Hold(Vec::new())], 1);
+    hung.engine.request();
+    assert!(asked(&hung).is_answered_within(LIMIT));
+    hung.stop();
+    let watch = watch("quiet", subscription(Answer::Feed(head, more)), 1);
+    watch.up();
+    assert!(asked(&watch).is_answered_within(LIMIT));
+    feed.send(rest).unwrap();
+    // One event is in the sink, and the thread holds the next one: there is no room.
+    let stuck = std::iter::repeat_with(|| asked(&watch)).find_map(|mut round| {
+        let answered = round.is_answered_within(Duration::from_millis(100));
+        (!answered).then_some(round)
+    });
+    let mut stuck = stuck.unwrap();
+    drop(feed);
+    while !stuck.is_answered_within(Duration::ZERO) {
+        watch.next();
+    }
+    watch.stop();
 }
 
 #[test]

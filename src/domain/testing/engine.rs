@@ -1,7 +1,7 @@
 //! The model engine: containers, images, directories; it performs jobs, fails, loses events, tells what is true.
 
 use crate::domain::compose;
-use crate::domain::job::{ComposeCommand, Container, ContainerEvent, JobSpec, Observation, Outcome, Project};
+use crate::domain::job::{ComposeCommand, Container, ContainerEvent, Folder, JobSpec, Observation, Outcome, Project};
 use crate::domain::ports::{Binding, Published};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,10 @@ pub(in crate::domain) struct Engine {
     pub images: BTreeSet<String>,
     /// App names that have a directory.
     pub folders: BTreeSet<String>,
+    /// Directories of compose definitions.
+    pub definitions: Vec<Folder>,
+    /// Projects that have volumes.
+    pub volumes: BTreeSet<String>,
     /// Archives of sources.
     pub archives: super::archives::Archives,
     /// Every job that needs it ends as `EngineGone`.
@@ -116,7 +120,7 @@ impl Engine {
             JobSpec::Observe { .. } => Outcome::Observed(Observation {
                 containers: self.containers.values().cloned().collect(),
                 images: self.images.iter().cloned().collect(),
-                definitions: Vec::new(),
+                definitions: self.definitions.clone(),
             }),
             JobSpec::Look { container } => Outcome::Looked(self.containers.get(container).cloned().map(Box::new)),
             JobSpec::Pull { image, .. } if self.missing.contains(image) => Outcome::Failed("not found".to_owned()),
@@ -142,6 +146,7 @@ impl Engine {
             }
             JobSpec::DeleteFiles(folder) => {
                 self.folders.remove(&folder.name);
+                self.definitions.retain(|known| known != folder);
                 Outcome::Done
             }
             JobSpec::WriteLiveFiles(files) => {
@@ -216,6 +221,10 @@ impl Engine {
 
     fn compose(&mut self, project: &Project, command: &ComposeCommand) -> Outcome {
         let images = compose::images(&project.definition).unwrap_or_default();
+        let takes_away = matches!(command, ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove);
+        if !takes_away && !self.without_compose && !self.definitions.contains(&project.folder) {
+            self.definitions.push(project.folder.clone());
+        }
         match command {
             ComposeCommand::Pull { services } => self.with_compose(|engine| {
                 let wanted = images.into_iter().filter(|(name, _)| services.is_empty() || services.contains(name));
@@ -235,9 +244,26 @@ impl Engine {
             ComposeCommand::Up { bindings } => self.with_compose(|engine| engine.up(project, bindings, &images)),
             ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove => {
                 self.containers.retain(|_, container| container.project.as_ref() != Some(&project.name));
+                if *command == ComposeCommand::Remove {
+                    self.volumes.remove(&project.name);
+                }
                 Outcome::Done
             }
         }
+    }
+
+    /// A job is cut off in the middle: what it has done by then.
+    pub fn half(&mut self, spec: &JobSpec) {
+        let JobSpec::Compose { project, command, .. } = spec else { return };
+        match command {
+            ComposeCommand::Up { .. } => drop(self.compose(project, command)),
+            ComposeCommand::TakeDown | ComposeCommand::Down | ComposeCommand::Remove => {}
+            _ => return,
+        }
+        // All but the first service.
+        let first = self.of_project(&project.name).map(|container| container.name.clone()).next();
+        self.containers
+            .retain(|name, other| other.project.as_ref() != Some(&project.name) || first.as_ref() == Some(name));
     }
 
     fn up(&mut self, project: &Project, bindings: &[Binding], images: &BTreeMap<String, String>) -> Outcome {
@@ -249,6 +275,7 @@ impl Engine {
         }
         self.containers.retain(|_, container| container.project.as_ref() != Some(&project.name));
         self.folders.insert(project.folder.name.clone());
+        self.volumes.insert(project.name.clone());
         for service in images.keys() {
             self.runs += 1;
             let name = format!("{}-{service}-1", project.name);

@@ -1,6 +1,6 @@
 //! Compose apps: the sequences of apps chapter 3 for projects, their observation, updates and clean-up.
 
-use super::super::job::JobSpec;
+use super::super::job::{ComposeCommand, JobSpec};
 use super::super::testing::*;
 use serde_json::{Value, json};
 
@@ -137,8 +137,7 @@ fn s13_a_project_is_removed_with_its_images_and_uninstalled_with_its_files() {
 fn a_download_of_a_fresh_project_is_cancelled_and_leaves_nothing() {
     for target in ["REMOVED", "UNINSTALLED"] {
         let mut world = World::connected();
-        world.holds =
-            |spec| matches!(spec, JobSpec::Compose { command: super::super::job::ComposeCommand::Pull { .. }, .. });
+        world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
         world.request(1, "RUNNING", compose(json!({"current_state": "UNINSTALLED"})));
         world.settle();
         assert_eq!(world.reports(), ["1 DOWNLOADING"]);
@@ -204,6 +203,38 @@ fn an_update_pulls_before_the_old_release_goes_and_keeps_the_old_definition_unti
     let row = &world.tables.requests[&prod(1)];
     assert_eq!((row.docker_compose.clone(), row.new_docker_compose.clone()), (Some(definition("2.0.0")), None));
     assert_eq!(row.present_version, "2.0.0");
+}
+
+#[test]
+fn what_is_asked_for_during_an_update_does_not_change_which_definition_is_installed() {
+    // Neither that it is to run without an update, nor yet another release.
+    let third = json!({"newest_version": "3.0.0", "new_release_key": 102, "request_update": true,
+        "new_docker_compose": definition("3.0.0")});
+    for (meanwhile, then) in [(json!({"newest_version": "1.0.0", "request_update": false}), "2.0.0"), (third, "3.0.0")]
+    {
+        let mut world = running();
+        world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
+        update(&mut world);
+        world.settle();
+        let mut wish = compose(json!({"present_version": "1.0.0", "new_docker_compose": null}));
+        wish.as_object_mut().unwrap().extend(object(meanwhile));
+        world.request(1, "RUNNING", wish);
+        world.settle();
+        world.holds = |_| false;
+        let mut installed = Vec::new();
+        for _ in 0..9 {
+            world.pass(secs(10));
+            let row = &world.tables.requests[&prod(1)];
+            let version = world.tables.apps[&prod(1)].version.clone();
+            assert_eq!(row.docker_compose, Some(definition(&version)));
+            installed.push(version);
+        }
+        installed.dedup();
+        let expected = ["1.0.0", "2.0.0", then];
+        assert_eq!(installed, expected[..if then == "2.0.0" { 2 } else { 3 }]);
+        let image = format!("registry/apps/web:{then}");
+        assert!(world.engine.images.contains(&image), "{:?}", world.engine.images);
+    }
 }
 
 #[test]

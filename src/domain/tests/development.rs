@@ -225,3 +225,22 @@ fn s7_a_build_that_the_agent_did_not_survive_ends_removed_or_present() {
         assert!(!world.jobs.values().any(|spec| matches!(spec, JobSpec::Build(_))), "nobody waits for it");
     }
 }
+
+#[test]
+fn s3_what_the_backend_believes_of_work_that_has_ended_does_not_stop_what_it_asks_for() {
+    // The request left when the backend had heard of the push, and not of its end.
+    let mut world = built();
+    world.request(1, "PUBLISHED", dev(json!({"current_state": "PRESENT", "version": "1"})));
+    world.settle();
+    assert_eq!(world.reports().last().map(String::as_str), Some("1 PUBLISHED"));
+    world.request(1, "PRESENT", dev(json!({"current_state": "PUBLISHING"})));
+    world.settle();
+    world.request(1, "PUBLISHED", dev(json!({"current_state": "PUBLISHED", "version": "2"})));
+    world.settle();
+    assert!(world.trace.contains(&"push registry/apps/prod_amd64_1_demo:2".to_owned()), "{:?}", world.trace);
+    // Likewise for an app that was removed a moment ago.
+    let mut world = World::connected();
+    world.request(1, "BUILT", dev(json!({"current_state": "DELETING"})));
+    world.settle();
+    assert_eq!(world.reports().last().map(String::as_str), Some("1 PRESENT"));
+}

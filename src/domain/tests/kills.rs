@@ -5,7 +5,7 @@ use super::super::testing::*;
 use serde_json::json;
 
 /// Runs `act` on a world of `start` with a kill after each number of turns, before and after the commit.
-fn killed_everywhere(start: fn() -> World, act: fn(&mut World), check: fn(&World)) {
+pub(super) fn killed_everywhere(start: fn() -> World, act: fn(&mut World), check: fn(&World)) {
     let mut turns = 0;
     for kill in [Kill::BeforeCommit, Kill::AfterCommit] {
         for at in 0..1000 {
@@ -53,6 +53,30 @@ fn s7_a_stop_is_finished() {
         |world| {
             assert!(world.engine.containers.is_empty());
             assert_eq!(world.tables.apps[&prod(1)].state, AppState::Present);
+        },
+    );
+}
+
+/// A compose app that runs.
+fn running_project() -> World {
+    let mut world = World::connected();
+    let definition = json!({"services": {"web": {"image": "web:1"}, "db": {"image": "db:1"}}});
+    world.request(1, "RUNNING", json!({"docker_compose": definition}));
+    world.settle();
+    assert_eq!(world.tables.apps[&prod(1)].state, AppState::Running);
+    world
+}
+
+#[test]
+fn s7_an_uninstall_of_a_project_is_finished_with_its_directories() {
+    killed_everywhere(
+        running_project,
+        |world| {
+            world.request(1, "UNINSTALLED", json!({"docker_compose": {"services": {"web": {"image": "web:1"}}}}));
+        },
+        |world| {
+            assert!(world.engine.containers.is_empty() && world.state.apps.is_empty());
+            assert!(world.engine.folders.is_empty() && world.engine.definitions.is_empty());
         },
     );
 }

@@ -112,13 +112,17 @@ fn an_endless_row_of_taken_ports_ends() {
 }
 
 #[test]
-fn one_bad_rule_blocks_neither_a_stop_nor_a_removal() {
+fn one_bad_rule_blocks_neither_a_stop_nor_a_start_nor_a_removal() {
     let mut world = World::running();
-    world.request(1, "PRESENT", json!({"ports": [{"port": "80"}]}));
+    world.request(1, "PRESENT", json!({"ports": [{"port": "80"}, {"port": 81}]}));
     reports(&mut world, &["1 STOPPING", "1 STOPPING", "1 PRESENT"]);
     world.request(1, "RUNNING", json!({}));
     world.settle();
-    assert_eq!(world.reports().last().map(String::as_str), Some("1 FAILED"));
+    assert_eq!(world.reports().last().map(String::as_str), Some("1 RUNNING"));
+    let said = world.take(&["say"]);
+    assert!(said.contains(&"say Port rule 1 is left out: bad port".to_owned()), "{said:?}");
+    let published: Vec<u16> = world.engine.containers[&container(1)].bindings.iter().map(|it| it.port).collect();
+    assert_eq!(published, [81], "the good rule counts");
     world.trace.clear();
     world.request(1, "UNINSTALLED", json!({}));
     reports(&mut world, &["1 DELETING", "1 REMOVED", "1 UNINSTALLED"]);

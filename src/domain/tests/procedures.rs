@@ -1,6 +1,6 @@
 //! Calls of the agent's procedures: privileges, who calls, odd arguments (wire chapter 3.3, 3.4, 4; P2).
 
-use super::super::job::JobSpec;
+use super::super::job::{JobSpec, Query};
 use super::super::testing::*;
 use crate::rpc::PROCEDURES;
 use serde_json::{Map, Value, json};
@@ -185,6 +185,27 @@ fn a_history_without_lines_of_the_container_is_filled_up_by_the_engine() {
     world.holds = |_| false;
     world.settle();
     assert!(world.answer_to(number).is_some_and(Result::is_ok));
+}
+
+#[test]
+fn a_history_without_lines_is_filled_up_from_the_project_of_a_compose_app_and_from_nothing_for_a_release() {
+    use super::super::message::{Event, LogEvent};
+    let mut world = World::connected();
+    world.holds = |spec| matches!(spec, JobSpec::Query(_));
+    world.request(1, "PRESENT", json!({"docker_compose": {"services": {}}}));
+    world.settle();
+    for (container, expected) in [("prod_1_demo", Some("prod_1_demo_compose")), ("pub_1_demo", None)] {
+        world.trace.clear();
+        world.invoke("get_app_log_history", Some("system"), vec![json!({"containerName": container})], Map::new());
+        world.settle();
+        let token = world.trace.iter().find_map(|line| line.split("token: ").nth(1)?.split(' ').next()?.parse().ok());
+        let (token, container) = (token.expect("the hub is asked"), container.to_owned());
+        let history = LogEvent::History { token, container: container.clone(), lines: Vec::new(), only_agent: true };
+        world.step(Event::Logs(history));
+        let project = expected.map(str::to_owned);
+        let asked = JobSpec::Query(Query::Tail { container, project, history: Vec::new() });
+        assert!(world.jobs.values().any(|spec| *spec == asked), "no {asked:?} in {:?}", world.jobs);
+    }
 }
 
 #[test]

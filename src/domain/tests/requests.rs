@@ -82,6 +82,20 @@ fn an_unknown_app_that_is_gone_and_not_wanted_is_reported_and_leaves_no_junk() {
 }
 
 #[test]
+fn x1_an_app_that_never_came_to_the_device_leaves_no_files_there() {
+    let mut world = World::connected();
+    world.engine_down();
+    world.settle();
+    // What begins as soon as the engine is back must not write the app's secrets before.
+    world.request(1, "RUNNING", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    world.request(1, "UNINSTALLED", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    assert!(world.engine.folders.is_empty(), "{:?}", world.engine.folders);
+    assert!(world.state.apps.is_empty());
+}
+
+#[test]
 fn s2_a_second_request_waits_for_the_end_of_the_first_action() {
     let mut world = World::running();
     world.holds = |spec| matches!(spec, JobSpec::Stop { .. });
@@ -138,8 +152,11 @@ fn a_download_is_cancelled_for_a_removal_and_for_an_uninstall() {
         world.holds = |spec| matches!(spec, JobSpec::Pull { .. });
         world.request(1, "PRESENT", json!({}));
         reports(&mut world, &["1 DOWNLOADING"]);
+        // The engine had the image already when it was told to stop.
+        world.engine.images.insert("registry/apps/prod_amd64_1_demo:1.0.0".to_owned());
         world.request(1, target, json!({"cancel_transition": true}));
         world.settle();
+        assert!(world.engine.images.is_empty(), "{target}");
         assert!(world.trace.contains(&"say Download canceled".to_owned()));
         let mut seen = world.reports();
         seen.retain(|line| expected.contains(&line.as_str()));
@@ -166,8 +183,9 @@ fn a_cancel_before_the_engine_has_accepted_the_pull_takes_effect_when_it_has() {
     let mut world = World::connected();
     world.holds = |spec| matches!(spec, JobSpec::Pull { .. });
     world.engine.missing.insert("registry/apps/prod_amd64_1_demo:1.0.0".to_owned()); // not accepted by itself
-    world.request(1, "RUNNING", json!({}));
-    reports(&mut world, &["1 STARTING"]);
+    world.request(1, "PRESENT", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    // There is no such cell for an app that is not there.
     world.request(1, "REMOVED", json!({"cancel_transition": true}));
     reports(&mut world, &[]);
     let job = world.job(|spec| matches!(spec, JobSpec::Pull { .. }));

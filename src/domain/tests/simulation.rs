@@ -253,7 +253,12 @@ fn heal(world: &mut World) -> Result<(), String> {
         let of_it = containers(world, id.key);
         let recorded = world.tables.apps.get(id);
         let is = recorded.map_or("gone", |row| row.state.text());
-        let runs = !of_it.is_empty() && of_it.iter().all(|container| container.status == "running");
+        let is_running = |container: &&Container| container.status == "running";
+        // A project of which one service has ended runs still (2.2).
+        let runs = match PROJECTS.contains(&id.key) {
+            true => of_it.iter().any(is_running),
+            false => !of_it.is_empty() && of_it.iter().all(is_running),
+        };
         let told = world.backend.told.get(&id.key).and_then(|told| told.last()).map_or("nothing", String::as_str);
         let right = match target {
             "RUNNING" => is == "RUNNING" && runs && told == "RUNNING",

@@ -5,7 +5,7 @@
 
 use super::files::Written;
 use super::flavour::Compose;
-use super::login::Credentials;
+use super::login::{CONFIG, Credentials};
 use super::output::{Output, Sink};
 use crate::cancel::Cancel;
 use crate::docker;
@@ -27,7 +27,7 @@ pub(super) struct Cli<'a> {
     pub(super) programs: &'a Programs,
     pub(super) cancel: &'a Cancel,
     /// `DOCKER_HOST`
-    host: String,
+    pub(super) host: String,
     pub(super) credentials: Credentials,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Cli<'a> {
     /// A command that finds the Engine, and the credentials of this job.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = self.programs.command(program);
-        command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", self.credentials.path());
+        command.env("DOCKER_HOST", &self.host).env(CONFIG, self.credentials.path());
         command
     }
 }

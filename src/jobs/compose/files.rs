@@ -2,14 +2,13 @@
 //! secrets and are for the owner alone, in the app's directory below `<apps>/compose` (PROD) or `<apps>/build` (DEV).
 
 use super::flavour::Compose;
-use crate::domain::compose::{dotenv, mount_environment};
+use crate::domain::compose::{Dialect, dotenv, for_version_1, mount_environment};
 use crate::domain::job::Project;
 use crate::jobs::env_files;
 use crate::jobs::folders::{self, DEFINITION, Folders};
 use crate::jobs::start::with_lan_ip;
 use crate::jobs::work::{Failure, Work};
 use crate::os::files;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -44,10 +43,8 @@ impl Work<'_> {
         folders::write(&folder.join(VARIABLES), text.as_bytes(), 0o600)?;
         let mut definition = project.definition.clone();
         mount_environment(&mut definition, &folders.env.to_string_lossy());
-        if let Value::Object(members) = &mut definition
-            && !compose.reads_name()
-        {
-            members.remove("name");
+        if compose.dialect() == Dialect::V1 {
+            for_version_1(&mut definition);
         }
         let path = folder.join(DEFINITION);
         folders::write(&path, definition.to_string().as_bytes(), 0o600)?;

@@ -32,7 +32,7 @@ impl Compose {
         if self.plugin {
             command.arg("compose");
         }
-        if !self.reads_name() {
+        if self.dialect() == Dialect::V1 {
             command.arg("-p").arg(project);
         }
         command
@@ -40,11 +40,6 @@ impl Compose {
 
     fn program(self) -> &'static str {
         if self.plugin { "docker" } else { "docker-compose" }
-    }
-
-    /// Whether a definition may have the key `name`.
-    pub(super) fn reads_name(self) -> bool {
-        self.major >= 2
     }
 
     /// Whether `pull --ignore-buildable` is understood.
@@ -57,7 +52,7 @@ impl Compose {
         if self.major >= 2 { &["build"] } else { &["build", "--force-rm"] }
     }
 
-    /// How it reads a file of variables.
+    /// How it reads its files.
     pub(super) fn dialect(self) -> Dialect {
         if self.major >= 2 { Dialect::V2 } else { Dialect::V1 }
     }

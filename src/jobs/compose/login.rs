@@ -11,7 +11,7 @@ use crate::docker;
 use crate::domain::job::Login;
 use crate::jobs::work::Failure;
 use crate::os::child::{self, End, Limits, Stream};
-use crate::os::files;
+use crate::os::{files, strays};
 use log::warn;
 use serde_json::{Map, Value};
 use std::fs;
@@ -25,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of what a login says.
 const SAID: usize = 16 * 1024;
 const FOLDER: &str = ".compose-login";
+/// The variable that names it to the programs of a job.
+pub(super) const CONFIG: &str = "DOCKER_CONFIG";
 
 /// The directory; removed when dropped.
 pub(super) struct Credentials(PathBuf);
@@ -74,9 +76,13 @@ impl Drop for Credentials {
     }
 }
 
-/// Removes what jobs left that did not end: their agent was killed.
+/// Removes what jobs left that did not end, since their agent was killed: programs that still run, then their directories.
 pub(in crate::jobs) fn forget_all(agent_dir: &Path) {
-    let path = agent_dir.join(FOLDER);
+    let path = std::path::absolute(agent_dir).unwrap_or_else(|_| agent_dir.to_owned()).join(FOLDER);
+    let left = strays::kill_by_variable(&format!("{CONFIG}={}/", path.display()));
+    if !left.is_empty() {
+        warn!("killed what an agent before has left running: processes {left:?}");
+    }
     if let Err(error) = remove(&path) {
         warn!("{}: {error}", path.display());
     }
@@ -92,14 +98,14 @@ fn remove(path: &Path) -> io::Result<()> {
 impl Cli<'_> {
     /// Logs in at each registry in turn; the first failure ends it.
     pub(super) fn log_in(&self, logins: &[Login]) -> Result<(), Failure> {
-        logins.iter().filter(|login| !login.username.is_empty()).try_for_each(|login| self.log_in_at(login))
+        logins.iter().filter(|login| !login.username.is_empty()).try_for_each(|login| self.log_in_at(login, DEADLINE))
     }
 
-    fn log_in_at(&self, login: &Login) -> Result<(), Failure> {
+    fn log_in_at(&self, login: &Login, deadline: Duration) -> Result<(), Failure> {
         let host = host(&login.registry);
         let mut command = self.command("docker");
         command.args(["login", "-u", login.username.reveal(), "--password-stdin", "--", host]);
-        let (mut said, limits) = (Vec::new(), Limits { total: Some(DEADLINE), quiet: None });
+        let (mut said, limits) = (Vec::new(), Limits { total: Some(deadline), quiet: None });
         let take = |_: Stream, bytes: &[u8]| said.extend_from_slice(&bytes[..bytes.len().min(SAID - said.len())]);
         let end = child::run(command, login.password.reveal().as_bytes(), limits, self.cancel, take);
         let why = match end.map_err(|error| Failure::of(format_args!("docker login {host}"), error))? {
@@ -113,7 +119,7 @@ impl Cli<'_> {
             End::TimedOut | End::Quiet => format!(
                 "no answer within {} s. If this device reaches the internet by a proxy, the registry may have to be one \
                  of its exceptions (NO_PROXY, for the Docker Engine too)",
-                DEADLINE.as_secs()
+                deadline.as_secs()
             ),
         };
         let hidden = match login.password.reveal() {
@@ -133,7 +139,10 @@ fn host(registry: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::jobs::programs::Programs;
     use crate::os::scratch::Scratch;
+    use crate::secret::Secret;
     use serde_json::json;
 
     #[test]
@@ -175,6 +184,32 @@ mod tests {
         base.file("config.json", "no json");
         drop(Credentials::create(dir.path(), "a", Some(base.path())).unwrap());
         drop(Credentials::create(dir.path(), "a", Some(&base.join("none"))).unwrap());
+    }
+
+    #[test]
+    fn s4_a_registry_that_does_not_answer_is_named_with_what_helps() {
+        let dir = Scratch::new();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/program.sh");
+        files::link(&script, &dir.join("docker")).unwrap();
+        dir.file("do-login", "read -r word; echo $word; while :; do /bin/sleep 1; done");
+        let programs = Programs::with([("PATH".into(), dir.path().into())]);
+        let cli = Cli {
+            programs: &programs,
+            cancel: &Cancel::new(),
+            host: String::new(),
+            credentials: Credentials::create(dir.path(), "a", None).unwrap(),
+        };
+        let login = Login {
+            registry: "registry.test/".to_owned(),
+            username: Secret::new("token"),
+            password: Secret::new("hush"),
+        };
+        let Err(Failure::Text(text)) = cli.log_in_at(&login, Duration::from_millis(200)) else { panic!("logged in") };
+        assert!(text.starts_with("docker login registry.test failed: no answer within 0 s."), "{text}");
+        assert!(text.contains("proxy") && !text.contains("hush"), "{text}");
+        fs::remove_file(dir.join("docker")).unwrap();
+        let absent = cli.log_in_at(&login, DEADLINE);
+        assert!(matches!(absent, Err(Failure::Text(text)) if text.starts_with("docker login registry.test: ")));
     }
 
     #[test]

@@ -101,10 +101,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Looks until the project runs (`apps.md` 3.7).
+    /// Looks until the project runs (`apps.md` 3.7), not before a second has passed: as long as another service runs,
+    /// nobody will ever ask again what became of one that ended at once.
     pub(super) fn until_project_runs(&self, project: &str) -> Result<(), Failure> {
         let deadline = clock::mono() + PATIENCE;
         loop {
+            self.pause(LOOK)?;
             let containers: Vec<Container> = self.containers_of(project)?.iter().map(of_summary).collect();
             let why = match judge(&containers) {
                 Verdict::Runs => return Ok(()),
@@ -114,7 +116,6 @@ impl Work<'_> {
             if clock::mono() >= deadline {
                 return Err(Failure::Text(format!("{why} after {} s", PATIENCE.as_secs())));
             }
-            self.pause(LOOK)?;
         }
     }
 

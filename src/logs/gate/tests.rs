@@ -231,3 +231,19 @@ fn what_comes_from_the_wire_is_bounded() {
     assert!(gate.patterns.len() <= MOST);
     assert!(gate.containers[APP].ids.len() <= MOST);
 }
+
+#[test]
+fn what_is_no_topic_has_no_listeners_whoever_listens_to_a_prefix() {
+    let mut gate = gate();
+    gate.created(&on_create(1, "reswarm.logs.", "prefix"));
+    assert!(listens(&gate));
+    for odd in ["prod_6_two words", "prod_6_a#b", "prod_6_a..b", "prod_6_a.", "prod_6_a\tb", "prod_6_a\u{a0}b"] {
+        gate.add(odd);
+        assert_eq!(gate.listeners(odd), Listeners::None, "{odd:?}");
+        assert!(!gate.ask(odd), "{odd:?}");
+    }
+    for fine in ["prod_6_my.app", "prod_6_\u{fc}ber", "prod_6_-a\"b$%/"] {
+        gate.add(fine);
+        assert_eq!(gate.listeners(fine), Listeners::Some, "{fine:?}");
+    }
+}

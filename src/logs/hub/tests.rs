@@ -4,6 +4,8 @@ use super::*;
 use crate::clock::Wall;
 use crate::logs::source::OpenError;
 
+mod projects;
+
 const APP: &str = "prod_6_app";
 
 /// A hub, its clock, and what it has ordered so far.
@@ -535,4 +537,16 @@ fn the_last_flush_does_not_wait_for_room() {
     desk.hub.stop(desk.now);
     desk.outputs = desk.hub.take_outputs();
     assert_eq!(desk.published(), [json!("last words")]);
+}
+
+#[test]
+fn nothing_is_published_for_an_app_whose_name_is_no_topic_and_its_history_is_kept() {
+    let mut desk = Desk::watched();
+    let odd = "prod_7_two words";
+    desk.command(LogCommand::Say { container: odd.to_owned(), text: "it starts".to_owned() });
+    desk.command(LogCommand::ClearRemote { container: odd.to_owned() });
+    desk.line(odd, "a line");
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.published(), Vec::<Value>::new());
+    assert_eq!(desk.history(odd).0, ["it starts", "a line"]);
 }

@@ -158,7 +158,7 @@ fn what_nobody_has_heard_comes_with_the_listing_and_streams_go_on_from_there() {
     let lines = [("init-1", stamped(4, "made")), ("web-1", stamped(5, "a")), ("web-1", stamped(5, "b"))];
     let (orders, lines) = bench.end(0, "list", listing(found, &lines));
     assert_eq!(lines, ["init-1  | made", "web-1   | a", "web-1   | b"]);
-    assert_eq!(orders, ["mute-1 tail 100", "old-1 since :03", "web-1 since :05"]);
+    assert_eq!(orders, ["mute-1 tail 100", "old-1 since :02", "web-1 since :04"]);
     assert_eq!(bench.hear("web-1", stamped(5, "a")), None);
     assert_eq!(bench.hear("web-1", stamped(5, "b")), None);
     assert_eq!(bench.hear("web-1", stamped(5, "c")).as_deref(), Some("web-1   | c"));
@@ -166,8 +166,8 @@ fn what_nobody_has_heard_comes_with_the_listing_and_streams_go_on_from_there() {
     assert_eq!(bench.hear("old-1", stamped(3, "two")), None);
     assert_eq!(bench.hear("old-1", stamped(6, "three")).as_deref(), Some("old-1   | three"));
     bench.follow(1);
-    assert_eq!(bench.known("init-1"), Known { open: false, last: Some(wall(4)), run: "r1".to_owned() });
-    assert_eq!(bench.known("web-1"), Known { open: true, last: Some(wall(5)), run: String::new() });
+    assert_eq!(bench.known("init-1"), Known { open: false, since: Some(wall(3)), run: "r1".to_owned() });
+    assert_eq!(bench.known("web-1"), Known { open: true, since: Some(wall(4)), run: String::new() });
 }
 
 #[test]
@@ -192,14 +192,14 @@ fn a_container_that_ends_says_so_once_for_each_of_its_runs() {
     bench.hear("web-1", stamped(1, "a"));
     let (orders, lines) = bench.end(1, "web-1", exited(137, "r1"));
     assert_eq!((orders, lines), (vec![], vec!["web-1 exited with code 137".to_owned()]));
-    assert_eq!(bench.due(2), ["web-1 since :01"], "it may be running again by now");
+    assert_eq!(bench.due(2), ["web-1 since :00"], "it may be running again by now");
     let (orders, lines) = bench.end(2, "web-1", exited(137, "r1"));
     assert_eq!((orders, lines), (vec!["gave up web-1: the log ended".to_owned()], vec![]));
     assert!(!bench.streams.is_idle(), "there is the other one");
     bench.follow(3);
     assert_eq!(bench.known("web-1").run, "r1");
     let (orders, _) = bench.end(3, "list", listing(vec![running("side-1"), running("web-1")], &[]));
-    assert_eq!(orders, ["web-1 since :01"]);
+    assert_eq!(orders, ["web-1 since :00"]);
     let gone = End::Exited { code: None, run: "r2".to_owned() };
     assert_eq!(bench.end(4, "web-1", gone).1, ["web-1 exited"]);
 }
@@ -216,7 +216,7 @@ fn a_run_between_two_listings_is_shown_from_where_the_last_one_was_heard() {
     let (orders, lines) = bench.end(3, "list", listing(vec![running("side-1"), ended("web-1", "r2")], &lines));
     assert_eq!((orders, lines), (vec![], vec!["web-1   | b".to_owned()]));
     bench.follow(4);
-    assert_eq!(bench.known("web-1"), Known { open: false, last: Some(wall(2)), run: "r2".to_owned() });
+    assert_eq!(bench.known("web-1"), Known { open: false, since: Some(wall(1)), run: "r2".to_owned() });
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn lines_of_a_listing_are_not_shown_beside_a_stream_that_was_opened_meanwhile() 
     bench.end(1, "web-1", End::Eof);
     bench.follow(1);
     assert!(!bench.known("web-1").open);
-    assert_eq!(bench.due(2), ["web-1 since :01"]);
+    assert_eq!(bench.due(2), ["web-1 since :00"]);
     let lines = [("web-1", stamped(1, "a")), ("web-1", stamped(2, "b"))];
     assert_eq!(bench.end(2, "list", listing(vec![running("side-1"), running("web-1")], &lines)), (vec![], vec![]));
     assert_eq!(bench.hear("web-1", stamped(1, "a")), None);

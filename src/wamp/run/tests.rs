@@ -6,6 +6,7 @@ mod slow;
 
 use super::*;
 use crate::clock::Wall;
+use crate::probe::Round;
 use crate::secret::Secret;
 use crate::thread::{self, Exit};
 use crate::wamp::handle::spawn_with;
@@ -320,6 +321,29 @@ fn s8_stopping_during_a_failing_dial_loop_returns_at_once_and_three_times_is_har
     let began = clock::mono();
     client.stopped();
     assert!(clock::mono() - began < Duration::from_secs(2));
+}
+
+#[test]
+fn a_question_is_answered_while_nobody_answers_the_dial_and_in_a_session_whose_events_nobody_takes() {
+    let router = Router::new();
+    let client = Client::with(router.settings(), bounded(0));
+    let answered = |handle: &Handle| {
+        let (probe, mut round) = Round::begin("wamp");
+        handle.send(Command::Probe(probe));
+        round.is_answered_within(LIMIT)
+    };
+    let tcp = router.tcp();
+    assert!(answered(&client.handle), "it waits for the handshake");
+    drop(tcp);
+    assert!(matches!(client.event(), Event::AttemptFailed { .. }));
+    let peer = router.join(5);
+    assert!(answered(&client.handle));
+    client.joined(1, 5);
+    let peer = goodbye(peer);
+    let handle = client.handle.clone();
+    client.stopped();
+    peer.join().unwrap();
+    assert!(answered(&handle), "a thread that has ended is not stuck");
 }
 
 #[test]

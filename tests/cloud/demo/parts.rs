@@ -16,17 +16,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Runs a script of `tests/env`; its standard output.
-fn script(name: &str, args: &[&str]) -> Result<String, String> {
-    script_in(&std::env::temp_dir(), name, args)
+pub fn script(name: &str, args: &[&str]) -> Result<String, String> {
+    script_in(&std::env::temp_dir(), None, name, args)
 }
 
-/// [`script`] with its temporary files in `folder`: if it is interrupted they go with that.
-fn script_in(folder: &Path, name: &str, args: &[&str]) -> Result<String, String> {
+/// [`script`] with its temporary files in `folder`, so that they go with that if it is interrupted; for the engine with this
+/// `DOCKER_HOST`, if one is given.
+fn script_in(folder: &Path, host: Option<&str>, name: &str, args: &[&str]) -> Result<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/env").join(name);
     let output = Command::new(&path)
         .args(args)
         .env("OWNER_PID", std::process::id().to_string())
         .env("TMPDIR", folder)
+        .envs(host.map(|host| ("DOCKER_HOST", host)))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -155,8 +157,13 @@ impl Registry {
 
     /// Makes an image of a kind of `images.sh` and pushes it; none stays on the engine.
     pub fn push(&self, image: &str, version: &str, kind: &str) -> Result<(), String> {
+        self.push_from(None, image, version, kind)
+    }
+
+    /// [`Registry::push`] by the engine with this `DOCKER_HOST`.
+    pub fn push_from(&self, host: Option<&str>, image: &str, version: &str, kind: &str) -> Result<(), String> {
         let reference = format!("{}/apps/{image}:{version}", self.address());
-        script_in(&self.folder, "images.sh", &["push", &reference, kind, version]).map(drop)
+        script_in(&self.folder, host, "images.sh", &["push", &reference, kind, version]).map(drop)
     }
 }
 
@@ -180,7 +187,11 @@ pub struct Agent {
 impl Agent {
     /// Starts `binary` with all its files in `folder`, where `device.flock` is.
     pub fn start(binary: &Path, folder: &Path) -> Result<Agent, String> {
-        let mut command = Command::new(binary);
+        Agent::start_by(Command::new(binary), folder)
+    }
+
+    /// [`Agent::start`] by a command that becomes the agent, such as an emulator with its binary.
+    pub fn start_by(mut command: Command, folder: &Path) -> Result<Agent, String> {
         command
             .args(["-update=false", "-nmw=false", "-env=local", "-config"])
             .arg(folder.join("device.flock"))
@@ -197,7 +208,7 @@ impl Agent {
             .process_group(0);
         std::fs::create_dir_all(folder.join("agent")).map_err(|error| error.to_string())?;
         let started = clock::mono();
-        let mut child = command.spawn().map_err(|error| format!("cannot run {}: {error}", binary.display()))?;
+        let mut child = command.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))?;
         let (written, lines) = unbounded();
         let pipes = [
             child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>),

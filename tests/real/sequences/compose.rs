@@ -8,7 +8,7 @@ mod production;
 use crate::cloud::flock::Identity;
 use crate::cloud::wanted::WantedApp;
 use crate::real::Registry;
-use crate::real::compose::Flavour;
+use crate::real::flavour::Flavour;
 use crate::real::stage::{Stage, registry};
 use crate::real::walk::{Walk, has_image};
 use serde_json::{Value, json};

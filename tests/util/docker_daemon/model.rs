@@ -39,8 +39,20 @@ pub struct Model {
     pub builds: BTreeMap<String, Pull>,
     pub behaviours: BTreeMap<String, Behaviour>,
     pub taken_ports: Vec<u16>,
+    /// What every registry answers.
+    pub registry_error: Option<String>,
     pub events: Vec<Event>,
+    pub networks: Vec<Thing>,
+    pub volumes: Vec<Thing>,
     made: u64,
+}
+
+/// A network or a volume.
+pub struct Thing {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// Somebody else uses it: it cannot be removed.
+    pub in_use: bool,
 }
 
 pub struct Image {
@@ -50,6 +62,8 @@ pub struct Image {
 }
 
 pub struct Event {
+    /// `container` or `image`.
+    pub kind: &'static str,
     pub action: String,
     pub nanos: i64,
     pub record: Value,
@@ -149,8 +163,9 @@ impl Model {
         let tag = with_tag(reference);
         if self.find_image(&tag).is_none() {
             let id = format!("sha256:{}", self.new_id());
-            self.images.push(Image { id, tags: vec![tag], created: clock::wall() });
+            self.images.push(Image { id, tags: vec![tag.clone()], created: clock::wall() });
         }
+        self.tell_of_image("tag", &tag);
     }
 
     /// A new image under this name; an older one loses it.
@@ -275,6 +290,16 @@ impl Model {
             "Actor": {"ID": container.id, "Attributes": attributes}, "scope": "local",
             "time": time.seconds, "timeNano": nanos(time),
         });
-        self.events.push(Event { action: action.to_owned(), nanos: nanos(time), record });
+        self.events.push(Event { kind: "container", action: action.to_owned(), nanos: nanos(time), record });
+    }
+
+    /// An image has got a name.
+    pub fn tell_of_image(&mut self, action: &str, reference: &str) {
+        let time = clock::wall();
+        let record = json!({
+            "Type": "image", "Action": action, "Actor": {"ID": reference, "Attributes": {"name": reference}},
+            "scope": "local", "time": time.seconds, "timeNano": nanos(time),
+        });
+        self.events.push(Event { kind: "image", action: action.to_owned(), nanos: nanos(time), record });
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use reagent::clock::Wall;
 use serde_json::{Value, json};
 
-use super::model::{Container, Model, Pull, nanos, with_tag};
-use super::{Inner, Mode, Request, Shared, write};
+use super::model::{Container, Model, Pull, Thing, nanos, with_tag};
+use super::{Inner, Mode, Request, Shared, cli, write};
 
 /// How often a stream looks whether its client is still there.
 pub const LOOK: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ pub enum Reply {
     /// Status and JSON; `Null` is no body.
     Json(u16, Value),
     /// Plain text.
-    Text(&'static str),
+    Text(String),
     /// A stream: each call of the function gives what is new since the last one.
     Stream(Box<dyn FnMut(&Inner) -> Piece>),
 }
@@ -56,7 +56,7 @@ impl Client<'_> {
     pub fn send(&self, reply: Reply, request: &Request, half: bool) {
         let (status, kind, body) = match reply {
             Reply::Stream(next) => return self.send_stream(next, half),
-            Reply::Text(text) => (200, "text/plain; charset=utf-8", text.as_bytes().to_vec()),
+            Reply::Text(text) => (200, "text/plain; charset=utf-8", text.into_bytes()),
             Reply::Json(status, Value::Null) => (status, "application/json", Vec::new()),
             Reply::Json(status, value) => (status, "application/json", format!("{value}\n").into_bytes()),
         };
@@ -107,11 +107,20 @@ fn head(status: u16) -> String {
 pub fn reply(model: &mut Model, request: &Request) -> Reply {
     let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     match (request.method.as_str(), path.as_slice()) {
-        ("HEAD" | "GET", ["_ping"]) => Reply::Text("OK"),
+        ("HEAD" | "GET", ["_ping"]) => Reply::Text("OK".to_owned()),
         ("GET", ["version"]) => Reply::Json(200, json!({"Version": "20.10.24", "ApiVersion": "1.41", "Os": "linux"})),
         ("GET", ["info"]) => info(model),
         ("GET", ["events"]) => events(model, request),
-        ("GET", ["volumes"]) => Reply::Json(200, json!({"Volumes": [], "Warnings": null})),
+        ("GET", ["networks"]) => Reply::Json(200, things(&model.networks, request)),
+        ("GET", ["volumes"]) => Reply::Json(200, json!({"Volumes": things(&model.volumes, request), "Warnings": null})),
+        ("DELETE", ["networks", name]) => remove_thing(&mut model.networks, name, 403, "network has active endpoints"),
+        ("DELETE", ["volumes", name]) => remove_thing(&mut model.volumes, name, 409, "volume is in use - [1]"),
+        ("POST", ["cli"]) => {
+            let words = String::from_utf8_lossy(&request.body);
+            let words: Vec<&str> = words.split('\0').collect();
+            let step = request.query("step").parse().unwrap_or_default();
+            Reply::Text(cli::run(model, &words, step).answer())
+        }
         ("GET", ["images", "json"]) => images(model, request),
         ("POST", ["images", "create"]) => pull(model, request),
         ("GET", ["images", name @ .., "json"]) => image(model, &name.join("/")),
@@ -177,12 +186,34 @@ fn filters(request: &Request) -> BTreeMap<String, Vec<String>> {
     map.into_iter().map(|(key, value)| (key, values(value))).collect()
 }
 
-fn passes(container: &Container, filters: &BTreeMap<String, Vec<String>>) -> bool {
-    let labels = container.labels();
-    let label = |wanted: &String| match wanted.split_once('=') {
+fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|is| is == value),
         None => labels.contains_key(wanted),
-    };
+    }
+}
+
+/// Networks and volumes, by label.
+fn things(all: &[Thing], request: &Request) -> Value {
+    let labels = filters(request).remove("label").unwrap_or_default();
+    let listed = all.iter().filter(|thing| labels.iter().all(|label| has_label(&thing.labels, label)));
+    listed.map(|thing| json!({"Id": thing.name, "Name": thing.name, "Labels": thing.labels})).collect()
+}
+
+fn remove_thing(all: &mut Vec<Thing>, name: &str, refused: u16, message: &str) -> Reply {
+    match all.iter().position(|thing| thing.name == name) {
+        None => refusal(404, &format!("{name} not found")),
+        Some(at) if all[at].in_use => refusal(refused, message),
+        Some(at) => {
+            all.remove(at);
+            Reply::Json(204, Value::Null)
+        }
+    }
+}
+
+fn passes(container: &Container, filters: &BTreeMap<String, Vec<String>>) -> bool {
+    let labels = container.labels();
+    let label = |wanted: &String| has_label(&labels, wanted);
     // The Engine takes a pattern; here the anchors that we use are known.
     let name = |wanted: &String| match wanted.strip_prefix("^/").and_then(|rest| rest.strip_suffix('$')) {
         Some(exact) => container.name == exact.replace('\\', ""),
@@ -228,8 +259,13 @@ fn network_mode(container: &Container) -> &str {
     container.spec["HostConfig"]["NetworkMode"].as_str().filter(|mode| !mode.is_empty()).unwrap_or("default")
 }
 
+/// A time as the Engine writes it, to the nanosecond.
+fn precise(time: Wall) -> String {
+    format!("{}.{:09}Z", time.to_string().trim_end_matches('Z'), time.nanos)
+}
+
 fn inspect(container: &Container) -> Value {
-    let stamp = |time: Option<Wall>| time.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_string());
+    let stamp = |time: Option<Wall>| time.map_or("0001-01-01T00:00:00Z".to_owned(), precise);
     let mut config = container.spec.clone();
     let mut host = config["HostConfig"].take();
     if !host.is_object() {
@@ -329,7 +365,7 @@ fn logs(container: &Container, request: &Request) -> Reply {
             if !(since..=until).contains(&nanos(*time)) {
                 continue;
             }
-            let stamp = if timestamps { format!("{time} ") } else { String::new() };
+            let stamp = if timestamps { format!("{} ", precise(*time)) } else { String::new() };
             let text = format!("{stamp}{line}{}", if tty { "\r\n" } else { "\n" });
             if !tty {
                 bytes.extend([*source, 0, 0, 0]);
@@ -352,7 +388,7 @@ fn events(model: &Model, request: &Request) -> Reply {
         let mut bytes = Vec::new();
         for event in inner.model.events.iter().skip(next) {
             next += 1;
-            let of_type = types.as_ref().is_none_or(|types| types.iter().any(|kind| kind == "container"));
+            let of_type = types.as_ref().is_none_or(|types| types.iter().any(|kind| kind == event.kind));
             let of_action = wanted.as_ref().is_none_or(|all| all.contains(&event.action));
             if of_type && of_action && since.is_none_or(|since| event.nanos >= since) {
                 bytes.extend(format!("{}\n", event.record).into_bytes());
@@ -436,13 +472,17 @@ fn tag(model: &mut Model, name: &str, request: &Request) -> Reply {
     let Some(at) = model.find_image(name) else { return refusal(404, &format!("No such image: {}", with_tag(name))) };
     let tag = format!("{}:{}", request.query("repo"), request.query("tag"));
     model.images.iter_mut().for_each(|image| image.tags.retain(|other| *other != tag));
-    model.images[at].tags.push(tag);
+    model.images[at].tags.push(tag.clone());
+    model.tell_of_image("tag", &tag);
     Reply::Json(201, Value::Null)
 }
 
 /// What was pushed can be pulled.
 fn push(model: &mut Model, name: &str, request: &Request) -> Reply {
     let reference = format!("{name}:{}", request.query("tag"));
+    if let Some(error) = &model.registry_error {
+        return progress(Vec::new(), Vec::new(), Pull::Fails(error.clone()));
+    }
     let mut push = model.pushes.get(&reference).cloned().unwrap_or(Pull::Works);
     if model.find_image(&reference).is_none() {
         push = Pull::Fails(format!("An image does not exist locally with the tag: {name}"));
@@ -468,6 +508,9 @@ fn build(model: &mut Model, request: &Request) -> Reply {
 fn pull(model: &mut Model, request: &Request) -> Reply {
     let (name, tag) = (request.query("fromImage"), request.query("tag"));
     let reference = format!("{name}{}{tag}", if tag.contains(':') { "@" } else { ":" });
+    if let Some(error) = &model.registry_error {
+        return refusal(500, error);
+    }
     let Some(pull) = model.offers.get(&reference).cloned() else {
         return refusal(404, &format!("manifest for {reference} not found: manifest unknown: manifest unknown"));
     };

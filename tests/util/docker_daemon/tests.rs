@@ -231,3 +231,53 @@ fn behaviours_start_with_an_exit_or_an_error() {
     daemon.behave(IMAGE, Behaviour { start_error: Some("oci runtime error".into()), ..Behaviour::default() });
     assert_eq!(docker.start_container("app").unwrap_err().to_string(), "oci runtime error");
 }
+
+/// Runs the daemon's `docker` command; its status and what it said.
+fn docker(daemon: &DockerDaemon, folder: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(folder.join("docker"));
+    let output = command.args(words).env("DOCKER_HOST", daemon.host()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn the_command_of_the_daemon_brings_a_project_up_and_down_one_container_at_a_time() {
+    let (daemon, folder) = (DockerDaemon::start(), crate::util::TempDir::new("cli"));
+    daemon.put_cli(folder.path());
+    let file = folder.join("docker-compose.json");
+    let definition = serde_json::json!({"name": "prod_7_demo_compose", "services": {
+        "side": {"image": "side:1"}, "web": {"image": "web:1", "ports": ["0.0.0.0:8080:80", "0.0.0.0:8053:53/udp"]},
+    }});
+    std::fs::write(&file, definition.to_string()).unwrap();
+    let compose =
+        |words: &[&str]| docker(&daemon, folder.path(), &[&["compose", "-f", file.to_str().unwrap()], words].concat());
+    assert_eq!(docker(&daemon, folder.path(), &["compose", "version"]).0, Some(0));
+    let (status, said) = compose(&["pull"]);
+    assert!(status == Some(1) && said.contains("manifest for side:1 not found"), "{said}");
+    ["side:1", "web:1"].iter().for_each(|image| daemon.offer(image, Pull::Works));
+    daemon.registry_fails(Some("connection refused"));
+    assert_eq!(docker(&daemon, folder.path(), &["login", "-u", "x", "--", "registry"]).0, Some(1));
+    assert_eq!(compose(&["pull"]).0, Some(1));
+    daemon.registry_fails(None);
+    assert_eq!(compose(&["pull"]).0, Some(0));
+    daemon.take_port(8080);
+    let (status, said) = compose(&["up", "--remove-orphans", "-d", "--no-build"]);
+    assert!(status == Some(1) && said.contains("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{said}");
+    daemon.wait_for_status("prod_7_demo_compose-side-1", "running");
+    daemon.wait_for_status("prod_7_demo_compose-web-1", "created");
+    daemon.free_port(8080);
+    assert_eq!(compose(&["up", "-d"]).0, Some(0));
+    daemon.wait_for_status("prod_7_demo_compose-web-1", "running");
+    let seen = client(&daemon).find_container("prod_7_demo_compose-web-1").unwrap().unwrap();
+    assert_eq!(seen.host_config.port_bindings.keys().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
+    assert_eq!(seen.config.labels["com.docker.compose.service"], "web");
+    assert_eq!(compose(&["stop"]).0, Some(0));
+    daemon.wait_for_status("prod_7_demo_compose-side-1", "exited");
+    assert_eq!(compose(&["rm", "-f"]).0, Some(0));
+    assert!(daemon.containers().is_empty());
+    assert_eq!(compose(&["up", "-d"]).0, Some(0));
+    assert_eq!(compose(&["down", "-v"]).0, Some(0));
+    assert!(daemon.containers().is_empty());
+    daemon.go_down();
+    assert_eq!(compose(&["up", "-d"]).0, Some(1));
+}

@@ -1,0 +1,96 @@
+//! A disk that is full: the engine's, and the one of the apps' files.
+
+use super::{Ground, PATIENCE, fails, project, sleeper};
+use crate::cloud::wanted::WantedApp;
+use crate::util::tar::Tar;
+use serde_json::{Map, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file system of a size, for the time of a test.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(path: &Path, size: &str) -> Small {
+        std::fs::create_dir_all(path).expect("a folder");
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "small"]).arg(path).status();
+        assert!(mounted.expect("there is a mount").success());
+        Small(path.to_owned())
+    }
+
+    /// Leaves about this many bytes.
+    fn fill(&self) {
+        let room = std::fs::File::create(self.0.join("ballast")).expect("a file");
+        let mut room = std::io::BufWriter::new(room);
+        while std::io::Write::write_all(&mut room, &[1; 4096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("ballast")).expect("it was filled");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn d2_a_full_disk_of_the_apps_fails_what_writes_there_and_nothing_else() {
+    let ground = Ground::start();
+    let apps = ground.stage.agent.apps_dir();
+    let disk = Small::mount(&apps.join("prod"), "1m");
+    let builds = Small::mount(&apps.join("build"), "1m");
+    let plain = WantedApp::new(7850, "plain");
+    let composed = WantedApp::new(7851, "composed").compose(project(&sleeper()));
+    let unpacked =
+        WantedApp::new(7852, "Unpacked").dev().target("BUILT").compose(json!({"services": {"web": {"build": "."}}}));
+    ground.publish(&plain, "1.0.0");
+    let sources = Tar::default()
+        .file("Dockerfile", "FROM busybox:local\nCMD [\"sleep\", \"1000\"]\n")
+        .file("data", &"x".repeat(600_000));
+    let archive = apps.join("build/Unpacked.tgz");
+    std::fs::write(&archive, sources.pack()).expect("there is room");
+    disk.fill();
+    builds.fill();
+    let full = "No space left on device";
+    ground.all_end(&[
+        fails("variables of a plain app", plain.clone(), &[full]),
+        fails("variables of a project", composed.clone(), &[full]),
+        fails("sources of a project", unpacked.clone(), &["too large for the disk"]),
+    ]);
+    // An upload is refused, and leaves nothing.
+    let send = |word: &str| {
+        let args = vec![json!(word), json!("Upload.tgz"), json!("dev_7853_upload"), json!(1000), json!("one")];
+        ground.stage.backend.call_agent("write_data", args, Map::new())
+    };
+    let answers: Vec<String> = ["BEGIN", &"ab".repeat(1000), "END"]
+        .into_iter()
+        .filter_map(|word| send(word).err())
+        .map(|error| format!("{error:?}"))
+        .collect();
+    assert!(answers.iter().any(|error| error.contains("space")), "{answers:?}");
+    let left: Vec<_> = std::fs::read_dir(apps.join("build"))
+        .expect("it is there")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("Upload"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    ground.others_are_untouched();
+    disk.free();
+    builds.free();
+    for word in ["BEGIN", &"ab".repeat(1000), "END"] {
+        assert!(send(word).is_ok());
+    }
+    let mark = ground.stage.backend.mark();
+    for app in [&plain, &composed, &unpacked] {
+        ground.stage.backend.request_app_state(&app.clone().current("FAILED")).expect("taken");
+    }
+    ground.stage.backend.wait_for_state(PATIENCE, mark, 7850, "RUNNING");
+    ground.stage.backend.wait_for_state(PATIENCE, mark, 7851, "RUNNING");
+    ground.stage.backend.wait_for_state(PATIENCE, mark, 7852, "BUILT");
+    ground.all_go(&[plain, composed, unpacked]);
+}
