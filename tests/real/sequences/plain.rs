@@ -129,18 +129,16 @@ const ROWS: &[Row] = &[
         says: &[("prod", "demo removed")],
     },
     Row {
-        action: "run, image in no registry",
-        act: Ask(|app| app.target("RUNNING").version("9.9.9")),
-        reports: &["STARTING", "FAILED"],
-        there: &[FOLDER],
-        says: &[("prod", "The image could not be pulled: manifest for"), ("prod", "Crash loop, 1st attempt")],
-    },
-    Row {
-        action: "remove what was never there",
-        act: Ask(|app| app.target("UNINSTALLED")),
-        reports: &["DELETING", "REMOVED", "UNINSTALLED"],
+        action: "run, image in no registry; uninstall what failed",
+        act: Do(|walk| {
+            let mark = walk.stage.backend.mark();
+            walk.ask(|app| app.target("RUNNING").version("9.9.9"));
+            walk.waits_for(mark, "FAILED");
+            walk.ask(|app| app.target("UNINSTALLED"));
+        }),
+        reports: &["STARTING", "FAILED", "DELETING", "REMOVED", "UNINSTALLED"],
         there: &[],
-        says: &[],
+        says: &[("prod", "The image could not be pulled: manifest for"), ("prod", "Crash loop, 1st attempt")],
     },
 ];
 

@@ -2,7 +2,7 @@
 
 use crate::cloud::flock::Identity;
 use crate::cloud::wanted::WantedApp;
-use crate::real::stage::Stage;
+use crate::real::stage::{Stage, page_says, with_ports};
 use crate::real::walk::{Act, Row, Walk, has_image};
 use Act::{Ask, Do};
 use serde_json::Value;
@@ -19,13 +19,27 @@ fn update(walk: &Walk<'_>, version: &str, wish: fn(WantedApp) -> WantedApp) {
     walk.stage.download.go_away();
 }
 
-const FIRST: &[Row] = &[Row {
-    action: "run, image absent",
-    act: Ask(|app| app),
-    reports: &["STARTING", "DOWNLOADING", "PRESENT", "STARTING", "RUNNING"],
-    there: &[OLD, IMAGE, FOLDER],
-    says: &[],
-}];
+const FIRST: &[Row] = &[
+    Row {
+        action: "run, image absent",
+        act: Ask(|app| app),
+        reports: &["STARTING", "DOWNLOADING", "PRESENT", "STARTING", "RUNNING"],
+        there: &[OLD, IMAGE, FOLDER],
+        says: &[],
+    },
+    Row {
+        action: "update to a release that is in no registry, and no longer wanted then: the one before runs on",
+        act: Do(|walk| {
+            let mark = walk.stage.backend.mark();
+            walk.ask(|app| app.update_to("9.9.9", 109));
+            walk.waits_for(mark, "RUNNING");
+            walk.ask(|app| WantedApp { request_update: false, ..app });
+        }),
+        reports: &["UPDATING", "FAILED", "RUNNING", "RUNNING"],
+        there: &[OLD, IMAGE, FOLDER],
+        says: &[("prod", "The image could not be pulled: manifest for"), ("prod", "Crash loop, 1st attempt")],
+    },
+];
 
 const FAILURES: &[Row] = &[
     Row {
@@ -65,10 +79,7 @@ const FAILURES: &[Row] = &[
 const LAST: &[Row] = &[
     Row {
         action: "state already reached: the version that failed is not tried again",
-        act: Ask(|mut app| {
-            app.request_update = false;
-            app
-        }),
+        act: Ask(|app| WantedApp { request_update: false, ..app }),
         reports: &["RUNNING+canceled"],
         there: &[
             OLD,
@@ -114,13 +125,16 @@ fn a_release_that_does_not_prove_itself_goes_and_the_container_before_comes_back
     stage.agent.options.env.push(("REAGENT_PROBATION".to_owned(), "2".to_owned()));
     stage.agent.restart();
     stage.online(0);
-    let mut walk = Walk::of(&stage, WantedApp::new(501, "demo"));
+    let app = with_ports(WantedApp::new(501, "demo").port(8080, "http"));
+    let mut walk = Walk::of(&stage, app.clone());
     walk.goes(FIRST);
+    let port = stage.host_port(&app, 8080);
     let id = |stage: &Stage| -> Value { stage.docker.inspect("prod_501_demo").unwrap()["Id"].clone() };
     let first = id(&stage);
     for row in FAILURES {
         walk.goes(std::slice::from_ref(row));
         assert_eq!(id(&stage), first, "{}: it is the same container", row.action);
+        page_says(port, "/", "demo 1.0.0");
         stage.download.come_back();
     }
     walk.goes(LAST);

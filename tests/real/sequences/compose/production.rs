@@ -183,7 +183,6 @@ pub const LEAVE: &[Row] = &[
         act: Do(|walk| {
             walk.stage.download.stall_after(100_000);
             walk.ask(|app| update(app, "7.0.0"));
-            walk.hears("prod", "Preparing download");
         }),
         reports: &["UPDATING"],
         there: RUNNING_3,
@@ -231,38 +230,36 @@ pub const LEAVE: &[Row] = &[
         says: &[("prod", "Download canceled"), ("prod", "comp removed")],
     },
     Row {
-        action: "run, image in no registry",
-        act: Ask(|mut app| {
-            app.cancel_transition = false;
-            let lone = json!({"services": {"web": {"image": "REGISTRY/apps/prod_ARCH_730_web:9.9.9"}}});
-            app.compose(lone).version("9.9.9").target("RUNNING")
+        action: "run, image in no registry; uninstall what failed",
+        act: Do(|walk| {
+            let mark = walk.stage.backend.mark();
+            walk.ask(|mut app| {
+                app.cancel_transition = false;
+                let lone = json!({"services": {"web": {"image": "REGISTRY/apps/prod_ARCH_730_web:9.9.9"}}});
+                app.compose(lone).version("9.9.9").target("RUNNING")
+            });
+            walk.waits_for(mark, "FAILED");
+            walk.ask(|app| app.target("UNINSTALLED"));
         }),
-        reports: &["DOWNLOADING", "FAILED"],
-        there: &[WEB, WEB_2, WEB_4, FOLDER, FILES],
-        says: &[("prod", "docker compose pull failed"), ("prod", "Crash loop, 1st attempt")],
-    },
-    Row {
-        action: "remove what failed",
-        act: Ask(|app| app.target("UNINSTALLED")),
-        reports: &["DELETING", "REMOVED", "UNINSTALLED"],
+        reports: &["DOWNLOADING", "FAILED", "DELETING", "REMOVED", "UNINSTALLED"],
         there: LEFT,
-        says: &[],
+        says: &[("prod", "docker compose pull failed"), ("prod", "Crash loop, 1st attempt")],
     },
 ];
 
-pub const WITHOUT_COMPOSE: &[Row] = &[
-    Row {
-        action: "run without compose",
-        act: Ask(|app| app),
-        reports: &["FAILED"],
-        there: &[FOLDER],
-        says: &[("prod", "This device has no docker compose"), ("prod", "Crash loop, 1st attempt")],
-    },
-    Row {
-        action: "uninstall without compose",
-        act: Ask(|app| app.target("UNINSTALLED")),
-        reports: &["DELETING", "REMOVED", "UNINSTALLED"],
-        there: &[],
-        says: &[("prod", "comp removed")],
-    },
-];
+pub const WITHOUT_COMPOSE: &[Row] = &[Row {
+    action: "run without compose; uninstall what failed",
+    act: Do(|walk| {
+        let mark = walk.stage.backend.mark();
+        walk.ask(|app| app);
+        walk.waits_for(mark, "FAILED");
+        walk.ask(|app| app.target("UNINSTALLED"));
+    }),
+    reports: &["FAILED", "DELETING", "REMOVED", "UNINSTALLED"],
+    there: &[],
+    says: &[
+        ("prod", "This device has no docker compose"),
+        ("prod", "Crash loop, 1st attempt"),
+        ("prod", "comp removed"),
+    ],
+}];
