@@ -48,6 +48,8 @@ pub struct MainLoop {
     unwritten: Vec<Write>,
     retry_commit_at: Option<Duration>,
     ending: Option<Ended>,
+    /// The history is trimmed with the next write: whoever has nothing to write leaves the disk alone.
+    trim_due: bool,
 }
 
 /// How the agent ends.
@@ -109,6 +111,7 @@ impl MainLoop {
             unwritten: Vec::new(),
             retry_commit_at: None,
             ending: None,
+            trim_due: false,
         }
     }
 
@@ -152,21 +155,21 @@ impl MainLoop {
         }
         let now = clock::now();
         let mut writes = Vec::new();
-        let mut trim = false;
         for effect in &effects {
             match effect {
-                Effect::Persist(Record::Trim) => trim = true,
+                Effect::Persist(Record::Trim) => self.trim_due = true,
                 Effect::Persist(record) => writes.extend(rows::write(record.clone(), now.wall)),
                 _ => {}
             }
         }
+        let writes_anyway = !writes.is_empty();
         self.commit(writes, now.mono);
         for effect in effects {
             if let Some(own) = perform(&self.edges, effect) {
                 self.perform_own(own);
             }
         }
-        if trim {
+        if writes_anyway && std::mem::take(&mut self.trim_due) {
             self.trim();
         }
         for edge in self.edges.restart_due(now.mono, &self.flock) {

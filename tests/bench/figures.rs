@@ -94,7 +94,7 @@ pub fn breaches(name: &str, phases: &Value, is_32_bit: bool, emulated: bool) -> 
 }
 
 /// Figures in the table: title, name, and whether an emulator hides what it is.
-const ROWS: [(&str, &str, bool); 13] = [
+const ROWS: [(&str, &str, bool); 14] = [
     ("resident, KiB (median)", "rss_kib", false),
     ("resident, KiB (most)", "rss_kib_most", false),
     ("  without system libraries (most)", "own_kib_most", false),
@@ -105,6 +105,7 @@ const ROWS: [(&str, &str, bool); 13] = [
     ("processor, seconds", "cpu_seconds", true),
     ("processor, % of a core", "cpu_percent", true),
     ("wake-ups per second", "wakeups_per_s", true),
+    ("other context switches per second", "preemptions_per_s", true),
     ("bytes written per hour", "written_per_hour", false),
     ("files changed", "files_changed", false),
     ("lines per second shown", "lines_per_s", false),
