@@ -18,7 +18,8 @@ use super::slot::App;
 use super::timers::Timer;
 use super::transition::Action;
 use super::{Job, State, names};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::IntoSorted;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Distance of listings.
@@ -109,12 +110,12 @@ impl State {
             self.engine.again = true;
             return;
         }
-        let known: BTreeMap<String, (String, String)> = self
+        let known = self
             .apps
             .values()
             .filter_map(|app| app.seen.as_ref())
             .map(|container| (container.name.clone(), (container.id.clone(), container.status.clone())))
-            .collect();
+            .into_map();
         let purpose = std::mem::take(&mut self.engine.purpose);
         let job = self.start_job(Job::Observe, JobSpec::Observe { known });
         self.engine.listing = Some(Listing { job, purpose });
@@ -309,7 +310,7 @@ impl State {
         }
         let known =
             self.apps.values().flat_map(|app| [app.container.clone(), app.project.clone(), names::kept(app.id)]);
-        for container in orphans(observation, &known.collect()) {
+        for container in orphans(observation, &known.into_set()) {
             self.note(
                 Level::Warn,
                 format!("container {} belongs to no app of this device, it is removed", container.name),
