@@ -99,6 +99,7 @@ pub mod rpc;
 pub mod secret;
 pub mod service;
 pub mod signals;
+pub mod sorted;
 pub mod startup;
 pub mod state;
 pub mod thread;

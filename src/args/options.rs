@@ -1,6 +1,7 @@
 //! The options the agent runs with, made of the flags as given. Pure.
 
 use super::Given;
+use crate::sorted::IntoSorted;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Options {
                 DEFAULT_PROFILING_PORT
             }
         };
-        let names: BTreeSet<_> = given.names().collect();
+        let names = given.names().into_set();
         Options {
             database: database(&agent_dir, or_default("dbFileName")),
             agent_dir,

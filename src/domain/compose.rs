@@ -7,6 +7,7 @@
 use super::environment::RESERVED;
 use super::names::split_tag;
 use super::ports::Binding;
+use crate::sorted::{IntoSorted, sort_by};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -76,7 +77,7 @@ pub fn ports(definition: &Value) -> Result<Vec<PortEntry>, String> {
             entries.push(entry);
         }
     }
-    entries.sort_by(|a, b| (&a.service, a.index).cmp(&(&b.service, b.index)));
+    sort_by(&mut entries, |a, b| (&a.service, a.index).cmp(&(&b.service, b.index)));
     Ok(entries)
 }
 
@@ -96,7 +97,7 @@ pub fn has_host_networking(definition: &Value) -> bool {
 /// As [`services`].
 pub fn images(definition: &Value) -> Result<BTreeMap<String, String>, String> {
     let image = |service: &Value| service.get("image")?.as_str().filter(|image| !image.is_empty()).map(str::to_owned);
-    Ok(services(definition)?.iter().filter_map(|(name, service)| Some((name.clone(), image(service)?))).collect())
+    Ok(services(definition)?.iter().filter_map(|(name, service)| Some((name.clone(), image(service)?))).into_map())
 }
 
 /// The services that are built.

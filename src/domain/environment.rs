@@ -6,6 +6,7 @@ use super::config::Device;
 use super::credential::Credential;
 use super::ports::{Binding, PortRule};
 use super::request::Request;
+use crate::sorted::{IntoSorted, sort_by};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +67,7 @@ pub fn assemble(
         }
     }
     let already: BTreeSet<String> = match id.stage {
-        Stage::Prod => env.variables.keys().cloned().collect(),
+        Stage::Prod => env.variables.keys().cloned().into_set(),
         Stage::Dev => BTreeSet::new(),
     };
     env.take(&request.environment_template, "defaultValue", None, &already);
@@ -77,9 +78,10 @@ pub fn assemble(
 /// `DEVICE_PORT_FOR_<declared>`: of several ports that are declared alike, tcp comes before udp, then the first service.
 fn announcements(published: &[Binding]) -> BTreeMap<String, String> {
     let mut sorted: Vec<&Binding> = published.iter().collect();
-    sorted.sort_by_key(|binding| std::cmp::Reverse((binding.declared, binding.protocol, &binding.service)));
+    let rank = |binding: &Binding| (binding.declared, binding.protocol, binding.service.clone());
+    sort_by(&mut sorted, |a, b| rank(b).cmp(&rank(a)));
     // What comes last stays.
-    sorted.iter().map(|port| (format!("DEVICE_PORT_FOR_{}", port.declared), port.host_port.to_string())).collect()
+    sorted.iter().map(|port| (format!("DEVICE_PORT_FOR_{}", port.declared), port.host_port.to_string())).into_map()
 }
 
 /// The files of remote ports (4.8): name to content, `None` where the file is to go.

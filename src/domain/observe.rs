@@ -18,7 +18,8 @@ use super::slot::App;
 use super::timers::Timer;
 use super::transition::{self, Action};
 use super::{Job, State, names};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::IntoSorted;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Distance of listings.
@@ -109,12 +110,12 @@ impl State {
             self.engine.again = true;
             return;
         }
-        let known: BTreeMap<String, (String, String)> = self
+        let known = self
             .apps
             .values()
             .filter_map(|app| app.seen.as_ref())
             .map(|container| (container.name.clone(), (container.id.clone(), container.status.clone())))
-            .collect();
+            .into_map();
         let purpose = std::mem::take(&mut self.engine.purpose);
         let job = self.start_job(Job::Observe, JobSpec::Observe { known });
         self.engine.listing = Some(Listing { job, purpose });
@@ -350,7 +351,7 @@ impl State {
         // Between two steps a build that runs has such a container, too.
         let builds = self.apps.values().any(|app| !app.is_idle() && app.id.stage == Stage::Dev);
         let left = observation.containers.iter().filter(|it| it.of_build && it.status != "running" && !builds);
-        let orphans = orphans(observation, &known.collect()).into_iter();
+        let orphans = orphans(observation, &known.into_set()).into_iter();
         for container in orphans.chain(left.cloned()) {
             let why = if container.of_build { "is left of a build" } else { "belongs to no app of this device" };
             self.note(Level::Warn, format!("container {} {why}, it is removed", container.name));

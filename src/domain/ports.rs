@@ -2,6 +2,7 @@
 //! by the job that uses it, which answers with what it found taken.
 
 use super::app::AppKey;
+use crate::sorted::IntoSorted;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -297,7 +298,7 @@ impl Ports {
 
     fn retain(&mut self, stays: impl Fn(&PortKey, u16) -> bool) {
         self.held.retain(|key, port| stays(key, *port));
-        self.used = self.held.values().copied().collect();
+        self.used = self.held.values().copied().into_set();
         self.fresh.retain(|port| self.used.contains(port));
     }
 

@@ -290,12 +290,13 @@ impl Fields<'_> {
     fn logins(&self) -> Result<BTreeMap<String, RegistryLogin>, String> {
         let fault = || "failed to parse docker credentials".to_owned();
         let Some(map) = self.dict("docker_credentials", "docker credentials")? else { return Ok(BTreeMap::new()) };
-        map.into_iter()
-            .map(|(registry, entry)| {
-                let part = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned).ok_or_else(fault);
-                Ok((registry, RegistryLogin { username: part("username")?, password: Secret::new(part("password")?) }))
-            })
-            .collect()
+        let mut logins = BTreeMap::new();
+        for (registry, entry) in map {
+            let part = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned).ok_or_else(fault);
+            let login = RegistryLogin { username: part("username")?, password: Secret::new(part("password")?) };
+            logins.insert(registry, login);
+        }
+        Ok(logins)
     }
 }
 

@@ -11,6 +11,7 @@ use super::request::Request;
 use super::slot::Why;
 use super::timers::Timer;
 use super::{Call, State};
+use crate::sorted::IntoSorted;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl State {
         let Some(list) = args.and_then(|args| self.decode(&args)) else {
             return self.note(Level::Warn, "no list of the backend, what is wanted stays as it was stored");
         };
-        let missing: BTreeSet<AppKey> = self.apps.keys().copied().filter(|id| !list.known.contains(id)).collect();
+        let missing = self.apps.keys().copied().filter(|id| !list.known.contains(id)).into_set();
         let is_wanted = |id: &AppKey| self.apps.get(id).is_some_and(|app| !app.wanted.is_gone() && !app.unknown);
         let wanted = self.apps.keys().filter(|id| is_wanted(id)).count();
         let lost = missing.iter().filter(|id| is_wanted(id)).count();
@@ -109,7 +110,7 @@ impl State {
             return self.timers.set(Timer::SecondFetch, self.now.mono + SECOND);
         };
         let suspects = self.sync.suspects.take().unwrap_or_default();
-        self.trust(suspects.into_iter().filter(|id| !list.known.contains(id)).collect());
+        self.trust(suspects.into_iter().filter(|id| !list.known.contains(id)).into_set());
         for request in list.requests {
             let (id, wanted) = (request.id(), self.apps.get(&request.id()).map(|app| app.wanted));
             self.accept(request, Source::List);

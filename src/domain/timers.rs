@@ -1,6 +1,7 @@
 //! Deadlines as data: at most one per [`Timer`], all monotonic.
 
 use super::app::AppKey;
+use crate::sorted::sort_by;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ impl Timers {
     pub fn due(&mut self, now: Duration) -> Vec<Timer> {
         let mut due: Vec<(Duration, Timer)> =
             self.0.iter().filter(|(_, at)| **at <= now).map(|(timer, at)| (*at, *timer)).collect();
-        due.sort();
+        sort_by(&mut due, Ord::cmp);
         due.into_iter().map(|(_, timer)| timer).inspect(|timer| self.clear(*timer)).collect()
     }
 }

@@ -25,10 +25,11 @@ use crate::domain::app::Stage;
 use crate::domain::job::{ComposeCommand, Login, Outcome, Project};
 use crate::domain::ports::Binding;
 use crate::domain::{compose, lines};
+use crate::sorted::IntoSorted;
 use cli::{Cli, Runner, TEARDOWN, TRANSFER};
 use log::warn;
 use project::{Ending, Extent};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(super) use flavour::Compose;
 pub(super) use login::forget_all as forget_logins;
@@ -172,7 +173,7 @@ impl Work<'_> {
 
     /// Removes images, each once.
     pub(super) fn remove_image_list(&self, images: &[String]) -> Result<(), Failure> {
-        for_all(images.iter().collect::<BTreeSet<_>>(), |image| self.remove_image(image))
+        for_all(images.iter().map(String::as_str).into_set(), |image| self.remove_image(image))
     }
 
     /// A command may have failed since the Engine has gone: then nothing is known of its effect.

@@ -3,6 +3,7 @@
 
 use super::folders::{Folders, is_file_name};
 use super::work::Failure;
+use crate::sorted::IntoSorted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -21,13 +22,14 @@ fn is_live(name: &str) -> bool {
 /// # Errors
 /// The first file that cannot be written or deleted.
 pub(super) fn write(folders: &Folders, variables: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let wanted: BTreeMap<&str, &str> = variables
+    let wanted: Vec<(&str, &str)> = variables
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .filter(|(name, _)| is_file_name(name) && *name != DEVICE_SECRET)
         .collect();
     let written = manifest(folders);
-    let all: BTreeSet<&str> = written.iter().map(String::as_str).chain(wanted.keys().copied()).collect();
+    let names = || wanted.iter().map(|(name, _)| *name);
+    let all = written.iter().map(String::as_str).chain(names()).into_set();
     // Before the files: whatever happens, none of them is forgotten.
     remember(folders, &all)?;
     folders.remove_env(DEVICE_SECRET)?;
@@ -36,10 +38,10 @@ pub(super) fn write(folders: &Folders, variables: &BTreeMap<String, String>) -> 
         let mode = if name.starts_with("REMOTE_PORT_") { 0o644 } else { 0o600 };
         folders.write_env(name, value, mode)?;
     }
-    for name in all.iter().filter(|name| !wanted.contains_key(*name) && !is_live(name)) {
+    for name in all.iter().filter(|name| !names().any(|wanted| wanted == **name) && !is_live(name)) {
         folders.remove_env(name)?;
     }
-    remember(folders, &wanted.keys().copied().collect())
+    remember(folders, &names().into_set())
 }
 
 /// What an earlier start wrote. A manifest that the app broke names nothing.

@@ -8,6 +8,7 @@ use crate::domain::app::Stage;
 use crate::domain::job::Folder;
 use crate::domain::names;
 use crate::os::files;
+use crate::sorted::sort_by;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ impl Work<'_> {
                 .map(move |name| Folder { stage, name })
         };
         let mut found: Vec<Folder> = [Stage::Dev, Stage::Prod].into_iter().flat_map(of_stage).collect();
-        found.sort_by(|a, b| (a.stage, &a.name).cmp(&(b.stage, &b.name)));
+        sort_by(&mut found, |a, b| (a.stage, &a.name).cmp(&(b.stage, &b.name)));
         found
     }
 }

@@ -6,6 +6,7 @@ use crate::docker::{ContainerSpec, Device, Env, HostConfig, Mount};
 use crate::domain::app::Stage;
 use crate::domain::environment::MAX_ENTRY;
 use crate::domain::job::Launch;
+use crate::sorted::IntoSorted;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,7 +32,7 @@ pub(super) fn body(
     let mut spec = ContainerSpec {
         image: launch.image.clone(),
         env: Env(entries.filter(|entry| entry.len() <= MAX_ENTRY).collect()),
-        labels: BTreeMap::from([("real".to_owned(), "True".to_owned())]),
+        labels: std::iter::once(("real".to_owned(), "True".to_owned())).into_map(),
         tty: true,
         host_config: HostConfig {
             privileged: true,

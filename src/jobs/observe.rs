@@ -7,7 +7,8 @@ use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
 use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
 use crate::domain::ports::{Protocol, Published};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sorted::IntoSorted;
+use std::collections::BTreeMap;
 
 /// Label of what belongs to a compose project: its name.
 pub(super) const PROJECT: &str = "com.docker.compose.project";
@@ -131,8 +132,7 @@ fn published(summary: &ContainerSummary) -> Vec<Published> {
         let (port, protocol, host_port) = binding(&format!("{}/{}", port.private_port, port.protocol), &[bound])?;
         Some(Published { service: service.clone(), port, protocol, host_port })
     };
-    let all: BTreeSet<Published> = summary.ports.iter().filter_map(one).collect();
-    all.into_iter().collect()
+    summary.ports.iter().filter_map(one).into_set().into_iter().collect()
 }
 
 /// `80/tcp` and its host sides. Of several addresses the one that means all of the host's counts.

@@ -1,6 +1,7 @@
 //! What other programs (`docker`, `docker-compose`) are run with: of the agent's own environment what they need to find
 //! each other, the Engine and a proxy, and nothing else. Variables such as `COMPOSE_FILE` would change what they do.
 
+use crate::sorted::IntoSorted;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -36,10 +37,10 @@ impl Programs {
 
     /// With these variables, as far as they are handed on. Programs are looked for in their `PATH` alone.
     pub fn with(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Programs {
-        let all: BTreeMap<OsString, OsString> = variables.into_iter().collect();
+        let all = variables.into_iter().into_map();
         let set = |name: &str| all.get(OsStr::new(name)).filter(|value| !value.is_empty()).map(PathBuf::from);
         let docker_config = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")));
-        let environment = all.into_iter().filter(|(name, _)| name.to_str().is_some_and(is_kept)).collect();
+        let environment = all.into_iter().filter(|(name, _)| name.to_str().is_some_and(is_kept)).into_map();
         Programs { environment, docker_config }
     }
 

@@ -91,7 +91,9 @@ fn images(listed: &Value) -> Vec<Value> {
     };
     let one = |image: &Value| {
         let members = NAMES.into_iter().map(|(theirs, ours)| (ours.to_owned(), image[theirs].clone()));
-        Value::Object(members.filter(|(_, value)| !is_empty(value)).collect::<Map<_, _>>())
+        let mut kept = Map::new();
+        kept.extend(members.filter(|(_, value)| !is_empty(value)));
+        Value::Object(kept)
     };
     listed.as_array().map(|list| list.iter().map(one).collect()).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::{Now, Wall};
 use crate::os::files;
+use crate::sorted::sort_by;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -159,7 +160,7 @@ fn prune(path: &Path, newest: &Path) {
         .filter_map(|entry| Some(path.with_file_name(entry.ok()?.file_name())))
         .filter(|other| other != newest && is_rotation(other, path))
         .collect();
-    others.sort_unstable();
+    sort_by(&mut others, Ord::cmp);
     others.truncate(others.len().saturating_sub(KEPT - 1));
     for other in others {
         drop(fs::remove_file(other));

@@ -1,6 +1,7 @@
 //! A part of what the containers of an app have written, read once: of several, one list in the order of time
 //! (`storage-and-logs.md` 4.1, 4.2). Blocks the calling thread, at most for the time of its [`Window`].
 
+use crate::sorted::sort_by;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub fn members(docker: &Docker, name: &str) -> Result<Vec<Member>, docker::Error
         label: Some(project::label(of.name(), &of.labels)),
     };
     let mut members: Vec<Member> = of_services.map(member).collect();
-    members.sort_by(|a, b| a.label.cmp(&b.label));
+    sort_by(&mut members, |a, b| a.label.cmp(&b.label));
     Ok(members)
 }
 

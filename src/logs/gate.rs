@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** ids of a lost session are never counted.
 
+use crate::sorted::IntoSorted;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -117,7 +118,7 @@ impl Gate {
             return false;
         }
         let topic = self.topic(container);
-        let ids = self.patterns.iter().filter(|(_, of)| of.matches(&topic)).map(|(id, _)| *id).collect();
+        let ids = self.patterns.iter().filter(|(_, of)| of.matches(&topic)).map(|(id, _)| *id).into_set();
         self.containers.insert(container.to_owned(), Seen { ids, asked: None });
         true
     }
@@ -143,7 +144,7 @@ impl Gate {
         let Some(changes) = seen.asked.take() else { return };
         if let Ok(args) = answer {
             let told = ids(args).into_iter().chain(changes.created);
-            seen.ids = told.filter(|id| !changes.deleted.contains(id)).take(MOST).collect();
+            seen.ids = told.filter(|id| !changes.deleted.contains(id)).take(MOST).into_set();
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Commands, lines and ends of streams go in, [`Output`]s come out, in order. `actor` performs them.
 
+use crate::sorted::sort_by;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -348,7 +349,7 @@ impl Hub {
             self.flush_at = Some(now.mono + batch::INTERVAL);
             return;
         }
-        full.sort();
+        sort_by(&mut full, Ord::cmp);
         for (done, (_, container)) in full.iter().enumerate() {
             let share = self.budget.available(now.mono).min(self.room) / (full.len() - done);
             self.flush(container, share.min(batch::FLUSH));

@@ -1,6 +1,7 @@
 //! Listing a project for the hub: its containers, and what nobody has heard of them yet. Blocks the thread `log-list` with the
 //! deadlines and the token of the client.
 
+use crate::sorted::sort_by;
 use std::collections::BTreeMap;
 
 use super::excerpt::{self, Line, Member, Window};
@@ -60,7 +61,8 @@ pub fn list(docker: &Docker, name: &str, known: &BTreeMap<String, Known>) -> Res
     let known = |member: &Member| known.get(&member.name).cloned().unwrap_or_default();
     let mut members = excerpt::members(docker, name)?;
     // What is followed stays, what runs goes before what has ended.
-    members.sort_by_key(|member| (!known(member).open, !member.running));
+    let rank = |member: &Member| (!known(member).open, !member.running);
+    sort_by(&mut members, |a, b| rank(a).cmp(&rank(b)));
     let left_out = members.len().saturating_sub(project::MOST);
     members.truncate(project::MOST);
     let window = Window { tail: follow::TAIL, bytes: BYTES, since: None, until: None, limit: docker.deadline() };

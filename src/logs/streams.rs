@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** a member has at most one stream, and at most one listing is under way (see `follow`).
 
+use crate::sorted::IntoSorted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -293,7 +294,7 @@ impl Streams {
                 self.listing_number = self.numbers;
                 self.again = false;
                 let known = self.members.iter_mut().map(|(container, member)| (container.clone(), member.known(now)));
-                let task = Task::List { project, known: known.collect() };
+                let task = Task::List { project, known: known.into_map() };
                 Act::Attach(self.stream(self.listing_number), task)
             }
             Order::Detach => Act::Detach(self.stream(self.listing_number)),

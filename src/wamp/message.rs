@@ -13,6 +13,13 @@ use std::fmt;
 /// A JSON object.
 pub type Map = serde_json::Map<String, Value>;
 
+/// A dictionary of one option.
+pub fn option(name: &str, value: impl Into<Value>) -> Map {
+    let mut options = Map::new();
+    options.insert(name.to_owned(), value.into());
+    options
+}
+
 /// Message type of CALL, as an ERROR names it.
 pub const CALL: u64 = 48;
 /// Message type of REGISTER, as an ERROR names it.

@@ -1,10 +1,10 @@
 //! Building an image from an archive of sources (`apps.md` 3.8, 7.2 row 19), by the Engine's own builder.
 
-use std::collections::BTreeMap;
+use crate::sorted::IntoSorted;
 use std::io::Read;
 use std::time::Duration;
 
-use super::images::{PlainAuth, Progress, RegistryAuth, header_value};
+use super::images::{Progress, RegistryAuth, header_value};
 use crate::docker::http1::{Method, Request};
 use crate::docker::{Docker, Error};
 
@@ -44,8 +44,7 @@ impl BuildSpec {
         if self.logins.is_empty() {
             return request;
         }
-        let logins: BTreeMap<String, PlainAuth> =
-            self.logins.iter().map(|(registry, auth)| (registry_key(registry), auth.plain())).collect();
+        let logins = self.logins.iter().map(|(registry, auth)| (registry_key(registry), auth.plain())).into_map();
         request.header("X-Registry-Config", header_value(&logins))
     }
 }

@@ -1,5 +1,6 @@
 //! Containers: list, inspect, start, stop, wait, remove. Creating and logs have files of their own.
 
+use crate::sorted::IntoSorted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -206,7 +207,7 @@ fn nullable_bindings<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, Vec<PortBinding>>, D::Error> {
     let map: Option<BTreeMap<String, Option<Vec<PortBinding>>>> = Option::deserialize(deserializer)?;
-    Ok(map.unwrap_or_default().into_iter().map(|(port, bindings)| (port, bindings.unwrap_or_default())).collect())
+    Ok(map.unwrap_or_default().into_iter().map(|(port, bindings)| (port, bindings.unwrap_or_default())).into_map())
 }
 
 /// What starting did.

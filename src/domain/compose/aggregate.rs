@@ -2,13 +2,14 @@
 
 use super::super::job::{Container, Health};
 use super::super::names::normalise_project;
+use crate::sorted::{IntoSorted, sort_by};
 
 /// The containers of one project as one; `None` if there are none. It has the project's name, `running` if any of them
 /// runs, else `exited` with the code of the first one that failed, else `created`. `error` says what is wrong with which
 /// service. Equal to an earlier one: nothing has changed.
 pub fn aggregate(containers: &[Container]) -> Option<Container> {
     let mut sorted: Vec<&Container> = containers.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    sort_by(&mut sorted, |a, b| a.name.cmp(&b.name));
     let project = normalise_project(sorted.first()?.project.as_deref()?);
     let failed = sorted.iter().find(|container| has_failed(container));
     let status = match failed {
@@ -19,13 +20,11 @@ pub fn aggregate(containers: &[Container]) -> Option<Container> {
     let joined = |part: fn(&Container) -> &str| {
         let mut parts: Vec<&str> =
             sorted.iter().map(|container| part(container)).filter(|part| !part.is_empty()).collect();
-        parts.sort_unstable();
+        sort_by(&mut parts, Ord::cmp);
         parts.join(",")
     };
     let health = |health| sorted.iter().any(|container| container.health == Some(health)).then_some(health);
-    let mut bindings: Vec<_> = sorted.iter().flat_map(|container| &container.bindings).cloned().collect();
-    bindings.sort();
-    bindings.dedup();
+    let bindings = sorted.iter().flat_map(|container| &container.bindings).cloned().into_set();
     Some(Container {
         id: joined(|container| &container.id),
         name: project.clone(),
@@ -34,7 +33,7 @@ pub fn aggregate(containers: &[Container]) -> Option<Container> {
         out_of_memory: sorted.iter().any(|container| container.out_of_memory),
         error: sorted.iter().filter_map(|container| trouble(container)).collect::<Vec<_>>().join("; "),
         started_at: joined(|container| &container.started_at),
-        bindings,
+        bindings: bindings.into_iter().collect(),
         ours: true,
         project: Some(project),
         service: None,

@@ -9,6 +9,7 @@ use crate::domain::job::{Container, Outcome};
 use crate::jobs::observe::{PROJECT, of_inspection, of_summary};
 use crate::jobs::work::{Failure, LOOK, PATIENCE, Work, for_all};
 use crate::logs::excerpt::{self, Window};
+use crate::sorted::sort_by;
 use log::{debug, warn};
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ impl Work<'_> {
     /// The containers of a project, by service.
     fn containers_of(&self, project: &str) -> Result<Vec<ContainerSummary>, Failure> {
         let mut found = self.docker.list_containers(Which::All, &of_project(project))?;
-        found.sort_by_key(|container| (service(container), container.name().to_owned()));
+        let rank = |container: &ContainerSummary| (service(container), container.name().to_owned());
+        sort_by(&mut found, |a, b| rank(a).cmp(&rank(b)));
         Ok(found)
     }
 

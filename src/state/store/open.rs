@@ -6,6 +6,7 @@
 use super::{Error, load, migrate};
 use crate::clock::Wall;
 use crate::os::files;
+use crate::sorted::sort_by;
 use rusqlite::backup::Progress;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
@@ -115,7 +116,7 @@ fn remove_old_copies(folder: &Path, path: &Path) -> io::Result<()> {
             Some((version, path))
         })
         .collect();
-    copies.sort();
+    sort_by(&mut copies, Ord::cmp);
     copies.iter().rev().skip(COPIES).try_for_each(|(_, path)| fs::remove_file(path))
 }
 

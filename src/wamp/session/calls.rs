@@ -1,7 +1,7 @@
 //! Calls and publications of a session (spec 1.5).
 
 use super::{MAX_FRAME, Output, Pending, Reply, Session, What};
-use crate::wamp::message::{self, Map, Message, Payload};
+use crate::wamp::message::{self, Map, Message, Payload, option};
 use crate::wamp::{CallError, CallResult, Event};
 use log::debug;
 use serde_json::Value;
@@ -85,7 +85,7 @@ impl Session {
             return;
         };
         let request = self.wait(What::Publish { id, topic: topic.clone() }, now + self.reply_bound());
-        let options = Map::from_iter([("acknowledge".to_owned(), Value::Bool(true))]);
+        let options = option("acknowledge", true);
         if !self.send_within_limit(Message::Publish { request, options, topic: topic.clone(), payload }) {
             self.pending.remove(&request);
             self.emit(Event::Published { id, result: Err(too_large(topic)) });
@@ -108,7 +108,7 @@ impl Session {
     }
 
     fn send_cancel(&mut self, request: u64) {
-        let options = Map::from_iter([("mode".to_owned(), "killnowait".into())]);
+        let options = option("mode", "killnowait");
         self.send(Message::Cancel { request, options });
     }
 }

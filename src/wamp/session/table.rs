@@ -4,10 +4,10 @@
 //! lives. Withdrawing removes the handler first and then asks the router.
 
 use super::{ALREADY_EXISTS, End, Milestone, Output, Reply, Session, Stage, What, text};
-use crate::wamp::message::{Map, Message, Payload};
+use crate::sorted::IntoSorted;
+use crate::wamp::message::{Map, Message, Payload, option};
 use crate::wamp::{Declaration, Event, Phase, Refusal};
 use log::{debug, warn};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Table {
         Table {
             session: 0,
             claim: Entry::new(Phase::Join),
-            entries: declared.iter().map(|(entry, phase)| (entry.clone(), Entry::new(*phase))).collect(),
+            entries: declared.iter().map(|(entry, phase)| (entry.clone(), Entry::new(*phase))).into_map(),
             procedures: BTreeMap::new(),
             topics: BTreeMap::new(),
             opening: None,
@@ -162,8 +162,8 @@ impl Session {
             return;
         }
         let waiting = |entry: &Entry| entry.phase == Phase::Open && !matches!(entry.state, State::Held(_));
-        let waiting: BTreeSet<_> =
-            self.table.entries.iter().filter(|(_, entry)| waiting(entry)).map(|(name, _)| name.clone()).collect();
+        let waiting =
+            self.table.entries.iter().filter(|(_, entry)| waiting(entry)).map(|(name, _)| name.clone()).into_set();
         self.table.opening = Some(Opening { waiting, failed: Vec::new(), announced: false });
         self.announce_opened();
         self.apply_phase(now, Phase::Open);
@@ -204,7 +204,7 @@ impl Session {
         }
         self.send(match declaration.clone() {
             Declaration::Procedure(procedure) => {
-                let options = Map::from_iter([("force_reregister".to_owned(), Value::Bool(true))]);
+                let options = option("force_reregister", true);
                 Message::Register { request, options, procedure }
             }
             Declaration::Subscription(topic) => Message::Subscribe { request, options: Map::new(), topic },
