@@ -14,6 +14,7 @@
 #        silent    runs and writes nothing
 #        flood     writes as fast as it can
 #        big       as demo, with 64 MB that do not compress: a pull that takes a while
+#        bulky     as demo, with 4 MB that do not compress: a pull that can be held in the middle
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
@@ -51,7 +52,10 @@ END
   printf '#!/bin/sh\ntrap "exit 0" TERM INT\nsleep 1000000 &\nwait $!\n' >"$dir/bin/app-silent"
   printf '#!/bin/sh\nexec yes "a flood of lines, each of them as long as this one is, and none that anybody reads"\n' >"$dir/bin/app-flood"
   chmod +x "$dir"/bin/app-*
-  [ "$1" != big ] || head -c 64000000 /dev/urandom >"$dir/etc/ballast"
+  case $1 in
+    big) head -c 64000000 /dev/urandom >"$dir/etc/ballast" ;;
+    bulky) head -c 4000000 /dev/urandom >"$dir/etc/ballast" ;;
+  esac
   tar -C "$dir" --sort=name --mtime=@0 --owner=0 --group=0 -cf "$work/root.tar" .
 }
 
@@ -66,7 +70,7 @@ push() {
   reference=$1 kind=$2 version=${3:-${1##*:}}
   case $kind in
     demo | exits | fails | stubborn | silent | flood) program=$kind ;;
-    big) program=demo ;;
+    big | bulky) program=demo ;;
     *) die "no such kind of image: $kind" ;;
   esac
   root "$kind"

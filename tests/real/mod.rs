@@ -20,6 +20,8 @@ mod crash;
 mod dotenv;
 mod keeping;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod large_tests;
 #[cfg(test)]
 mod lifecycle;
