@@ -31,6 +31,8 @@ mod host_ports;
 mod inits;
 mod keeping;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod large_tests;
 #[cfg(test)]
 mod lifecycle;

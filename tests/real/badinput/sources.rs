@@ -38,7 +38,8 @@ fn sources_that_cannot_be_built_fail_with_the_reason_and_good_ones_are_built() {
     let escape = Tar::default().file("Dockerfile", DOCKERFILE).file("../../escape", "out").pack();
     let link = Tar::default().file("Dockerfile", DOCKERFILE).symlink("x", "/etc").file("x/escape", "out").pack();
     // The exact words about a Dockerfile are those of tests/real/building.rs.
-    let table: [(&str, Option<Vec<u8>>, &[&str]); 10] = [
+    type Case<'a> = (&'a str, Option<Vec<u8>>, &'a [&'a str]);
+    let table: [Case<'_>; 10] = [
         ("no archive", None, &["archive was not found"]),
         ("no Dockerfile", Some(Tar::default().file("other", "x").pack()), &["Dockerfile"]),
         ("an empty Dockerfile", file(""), &["Dockerfile"]),
