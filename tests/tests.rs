@@ -18,6 +18,8 @@ mod jobs;
 mod network;
 /// The real parts: Docker Engine, registry, Crossbar, compose, and the scenarios against them.
 mod real;
+/// Long-running proofs: random requests and faults, cycles of starts and stops.
+mod soak;
 /// The project's rules: layout, purity, ceilings, tables and documents that agree.
 mod tidy;
 /// What several modules need: temporary folder, wait with a limit, the real binary, the fake Docker daemon.

@@ -49,6 +49,7 @@ pub struct Relay {
     links: Receiver<Link>,
     budget: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
+    refused: Arc<AtomicBool>,
     pub seen: Receiver<Seen>,
 }
 
@@ -82,12 +83,16 @@ impl Relay {
         let (report, seen) = unbounded();
         let (keep, links) = unbounded();
         let (budget, ended) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicBool::new(false)));
-        let (gate, end) = (budget.clone(), ended.clone());
+        let refused = Arc::new(AtomicBool::new(false));
+        let (gate, end, refuses) = (budget.clone(), ended.clone(), refused.clone());
         let body = move || {
             for connection in 0.. {
                 let Ok(client) = accept() else { return };
                 if end.load(Ordering::SeqCst) {
                     return;
+                }
+                if refuses.load(Ordering::SeqCst) {
+                    continue;
                 }
                 let server = upstream.connect();
                 let what = What::Opened { reached: server.is_ok() };
@@ -105,7 +110,7 @@ impl Relay {
             }
         };
         reagent::thread::spawn("relay", |_| {}, body).expect("a thread starts");
-        Relay { own, links, budget, ended, seen }
+        Relay { own, links, budget, ended, refused, seen }
     }
 
     /// The loopback port of a TCP relay.
@@ -124,6 +129,14 @@ impl Relay {
     /// Lets everything pass again.
     pub fn release(&self) {
         self.stall_after(usize::MAX);
+    }
+
+    /// Whether connections are closed at once: those that there are, too.
+    pub fn refuse(&self, refused: bool) {
+        self.refused.store(refused, Ordering::SeqCst);
+        if refused {
+            self.cut();
+        }
     }
 
     /// Cuts all connections; new ones are taken.

@@ -249,11 +249,12 @@ fn the_command_of_the_daemon_brings_a_project_up_and_down_one_container_at_a_tim
         "side": {"image": "side:1"}, "web": {"image": "web:1", "ports": ["0.0.0.0:8080:80", "0.0.0.0:8053:53/udp"]},
     }});
     std::fs::write(&file, definition.to_string()).unwrap();
-    let compose = |words: &[&str]| docker(&daemon, folder.path(), &[&["compose", "-f", file.to_str().unwrap()], words].concat());
+    let compose =
+        |words: &[&str]| docker(&daemon, folder.path(), &[&["compose", "-f", file.to_str().unwrap()], words].concat());
     assert_eq!(docker(&daemon, folder.path(), &["compose", "version"]).0, Some(0));
     let (status, said) = compose(&["pull"]);
     assert!(status == Some(1) && said.contains("manifest for side:1 not found"), "{said}");
-    ["side:1", "web:1"].map(|image| daemon.offer(image, Pull::Works));
+    ["side:1", "web:1"].into_iter().for_each(|image| daemon.offer(image, Pull::Works));
     daemon.registry_fails(Some("connection refused"));
     assert_eq!(docker(&daemon, folder.path(), &["login", "-u", "x", "--", "registry"]).0, Some(1));
     assert_eq!(compose(&["pull"]).0, Some(1));

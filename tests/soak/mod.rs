@@ -1,0 +1,31 @@
+//! Long-running proofs of what happens to apps, each on the fake engine and on the real one.
+//!
+//! ```text
+//! script (seed -> requests and faults) -> run (one device) -> truth (reports beside the engine's own record)
+//!                                          |-- machine: fake | real
+//! ```
+//!
+//! The bounded forms are ordinary tests; `make soak-random`, `make soak-cycles` and `make bench-apps` run the long ones, with
+//! `RUNS`, `FROM`, `WORLDS`, `CYCLES` and `ENGINE` as the Makefile says.
+
+mod app;
+mod fake;
+mod machine;
+mod observer;
+mod random;
+mod real;
+mod run;
+mod script;
+mod truth;
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+/// A number of the environment (`SOAK_RUNS`), set by the Makefile; else the one of the ordinary tests.
+#[track_caller]
+fn setting<T: FromStr<Err: Debug>>(name: &str, usual: T) -> T {
+    match std::env::var(format!("SOAK_{name}")) {
+        Ok(text) if !text.is_empty() => text.parse().unwrap_or_else(|error| panic!("SOAK_{name}={text}: {error:?}")),
+        _ => usual,
+    }
+}
