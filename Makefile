@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
 REAL = --skip real:: --skip ::crossbar:: --skip demo:: --skip network::faults --skip network::fleet
 
-.PHONY: help check test run build build-all build-all-docker check-boards size reproduce bench faults fleet download_frpc \
+.PHONY: help check test run build build-all build-all-docker check-boards size reproduce bench faults fleet kills soak-random download_frpc \
   publish publish-latest-alias publish-version publish-latestVersions release rollout clean
 help: ## list the targets
 	@sed -n 's/^\([a-zA-Z_-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -54,6 +54,12 @@ bench: build ## what the release build costs, against its limits, half an hour; 
 
 faults: ## what networks do to a session, all cases side by side: a table after three minutes; needs root
 	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture
+
+soak-random: ## runs of 20 random requests with faults on the fake engine (SOAK_RUNS=n, SOAK_FROM=seed); ENGINE=real: on a real one
+	$(CARGO) test --locked --test tests soak::$(or $(ENGINE),fake):: -- --ignored --nocapture
+
+kills: ## every state of every action is killed, cancelled and cut off: a table; KILLS=all takes half an hour; needs root
+	$(CARGO) test --locked --test tests real::kills -- --ignored --nocapture
 
 fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root
 	FLEET=300 $(CARGO) test --locked --test tests network::fleet -- --nocapture

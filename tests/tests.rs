@@ -25,6 +25,8 @@ mod network;
 mod real;
 /// `make publish` and `make release`, into a folder, a server and a stand-in for gsutil.
 mod release;
+/// Long-running proofs: random requests and faults, cycles of starts and stops.
+mod soak;
 /// The project's rules: layout, purity, ceilings, tables and documents that agree.
 mod tidy;
 /// What several modules need: temporary folder, wait with a limit, the real binary, the fake Docker daemon.

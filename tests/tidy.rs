@@ -21,7 +21,7 @@ const LESSONS: &str = "c1 c2 c3 c4 c5 c6 c7 c8 c9 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10
                        t1 t2 t3 n1 u1 u2 p1 p2 x1 x2 x3 x4";
 /// Those that have a test so far. Only ever grows.
 const COVERED: &str =
-    "c1 c2 c3 c4 c5 c6 c7 c8 c9 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 s12 s13 d1 d2 d3 d4 d5 d6 d7 u2 p1 p2 x1 x2 x4";
+    "c1 c2 c3 c4 c5 c6 c7 c8 c9 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 s12 s13 d1 d2 d3 d4 d5 d6 d7 u2 p1 p2 x1 x2 x3 x4";
 
 /// What a line of `targets` is built as (decision 15).
 const TARGETS: [(&str, &str); 8] = [

@@ -54,6 +54,8 @@ impl State {
         let id = request.id();
         let wanted = request.requested_state.as_request();
         request.requested_state = wanted;
+        // Said by a backend that has not heard the last: what it believes is of before that.
+        request.current_state = self.reports.untold(id).or(request.current_state);
         match self.apps.entry(id) {
             Entry::Vacant(entry) => {
                 let app = entry.insert(believed(&request));

@@ -63,6 +63,11 @@ impl Reports {
         self.queues.values().all(|queue| queue.waiting.is_empty())
     }
 
+    /// The state in the newest report that the backend has not heard of yet, as far as is known here.
+    pub fn untold(&self, id: AppKey) -> Option<AppState> {
+        self.queues.get(&id)?.waiting.back()?.text("state").parse().ok()
+    }
+
     /// Whether the backend has not been told yet that an app was updated.
     pub fn confirm_update(&self, id: AppKey) -> bool {
         self.queues.get(&id).is_some_and(|queue| queue.waiting.iter().any(Report::confirms_update))

@@ -145,6 +145,27 @@ impl Backend {
         self.request_app_state(&self.known(app_key, "PROD").target(target))
     }
 
+    /// Changes what is wanted of an app (`fresh` if the platform does not know it) and tells the agent of it, with nothing
+    /// that the agent says in between. What was asked for, and the answer.
+    pub fn request_changed(
+        &self,
+        fresh: WantedApp,
+        change: impl FnOnce(&mut WantedApp) + Send + 'static,
+    ) -> (WantedApp, Result<Payload, Failure>) {
+        let uri = self.identity.uri("request_app_state");
+        let (wanted, pending) = self.ask(move |core| {
+            let (key, stage) = (fresh.app_key, fresh.stage.clone());
+            let mut wanted = core.platform.app(key, &stage).cloned().unwrap_or(fresh);
+            change(&mut wanted);
+            core.platform.want(wanted.clone());
+            let call = |peer: &Peer| peer.start_call(&uri, json!({}), vec![], wanted.request());
+            let pending = core.peer.as_ref().map(call);
+            (wanted, pending)
+        });
+        let gone = || Failure::Gone("the backend is not connected".to_owned());
+        (wanted, pending.ok_or_else(gone).and_then(|pending| pending.wait(Duration::from_secs(30))))
+    }
+
     /// Calls a procedure of the agent as `system`.
     pub fn call_agent(&self, name: &str, args: Vec<Value>, kwargs: Map<String, Value>) -> Result<Payload, Failure> {
         let uri = self.identity.uri(name);

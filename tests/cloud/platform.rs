@@ -3,7 +3,7 @@
 use super::flock::Identity;
 use super::wanted::WantedApp;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every procedure that the agent calls, except the router's own.
 pub const PROCEDURES: [&str; 10] = [
@@ -31,6 +31,8 @@ pub struct Platform {
     /// The text from which app credentials are derived; the one of the contract's test vector.
     pub cred_key: String,
     pub registry_token: String,
+    /// Versions by app and release.
+    releases: BTreeMap<(u64, u64), String>,
     next_port: u64,
 }
 
@@ -43,6 +45,7 @@ impl Platform {
             base_url: "https://studio.example.invalid".to_owned(),
             cred_key: "dGVzdC1rZXktZm9yLXZlY3Rvcg==".to_owned(),
             registry_token: "registry-token".to_owned(),
+            releases: BTreeMap::new(),
             next_port: 30_022,
         }
     }
@@ -54,6 +57,8 @@ impl Platform {
 
     /// Adds an app, or replaces the one with its key and stage.
     pub fn want(&mut self, wanted: WantedApp) {
+        self.releases.insert((wanted.app_key, wanted.release_key), wanted.present_version.clone());
+        self.releases.insert((wanted.app_key, wanted.new_release_key), wanted.newest_version.clone());
         match self.app(wanted.app_key, &wanted.stage.clone()) {
             Some(app) => *app = wanted,
             None => self.apps.push(wanted),
@@ -98,6 +103,8 @@ impl Platform {
     fn learn(&mut self, report: &Value) {
         let key = report["app_key"].as_u64().unwrap_or_default();
         let stage = report["stage"].as_str().unwrap_or_default();
+        let release = report["release_key"].as_u64().unwrap_or_default();
+        let version = self.releases.get(&(key, release)).cloned();
         let Some(app) = self.app(key, stage) else { return };
         if let Some(ports) = report["ports"].as_array() {
             app.ports.clone_from(ports);
@@ -105,9 +112,10 @@ impl Platform {
         let Some(state) = report["state"].as_str() else { return };
         state.clone_into(&mut app.current);
         if report["updateStatus"] == "pending_remote_confirmation" {
-            app.present_version = app.newest_version.clone();
-            app.release_key = app.new_release_key;
-            app.request_update = false;
+            // Another one may be asked for by now.
+            app.request_update &= app.new_release_key != release;
+            app.release_key = release;
+            app.present_version = version.unwrap_or_else(|| app.newest_version.clone());
         }
         if state == "UNINSTALLED" && app.target == state {
             self.apps.retain(|app| app.app_key != key || app.stage != stage);

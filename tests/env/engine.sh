@@ -20,10 +20,16 @@ start() {
   [ -f "$dir/bridge" ] || bridge "$dir"
   # A second start: whatever the first daemon left behind of itself.
   rm -f "$dir/pid" "$dir/dockerd.pid" "$dir/sock"
-  # A killed daemon takes its containerd along. Where nobody collects dead processes, the next one would wait for it.
-  if ! alive "$(cat "$dir/exec/containerd/containerd.pid" 2>/dev/null || echo none)"; then
-    rm -f "$dir/exec/containerd/containerd.pid"
-  fi
+  # A killed daemon takes its containerd along, a moment later. The next daemon would wait for it in vain, also where
+  # nobody collects dead processes.
+  containerd=$(cat "$dir/exec/containerd/containerd.pid" 2>/dev/null || echo none)
+  tries=50
+  while alive "$containerd" && [ $tries -gt 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+  done
+  ! alive "$containerd" || kill -KILL "$containerd" 2>/dev/null || true
+  rm -f "$dir/exec/containerd/containerd.pid"
   # shellcheck disable=SC2046 # flags
   setsid dockerd $(dockerd_runtime) --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/dockerd.pid" \
     -H "unix://$dir/sock" -b "$(cat "$dir/bridge")" $(pools "$dir") --iptables=false --ip-masq=false >>"$dir/log" 2>&1 </dev/null &
@@ -65,6 +71,8 @@ stop() {
     export DOCKER_HOST=unix://$dir/sock
     # shellcheck disable=SC2046 # a list of ids
     timeout 60 docker rm -f -v $(docker ps -aq) >/dev/null 2>&1 || true
+    # Their bridges would outlive the daemon.
+    timeout 60 docker network prune -f >/dev/null 2>&1 || true
   fi
   [ ! -f "$dir/pid" ] || end_group "$dir/pid"
   # A daemon that was killed leaves containerd and the shims of its containers; all of them carry the folder's path.

@@ -18,6 +18,7 @@
 #        chatty    writes a hundred lines a second
 #        flood     writes as fast as it can
 #        big       as demo, with 64 MB that do not compress: a pull that takes a while
+#        bulky     as demo, with 4 MB that do not compress: a pull that can be held in the middle
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
@@ -68,7 +69,10 @@ while :; do
 done
 END
   chmod +x "$dir"/bin/app-*
-  [ "$1" != big ] || head -c 64000000 /dev/urandom >"$dir/etc/ballast"
+  case $1 in
+    big) head -c 64000000 /dev/urandom >"$dir/etc/ballast" ;;
+    bulky) head -c 4000000 /dev/urandom >"$dir/etc/ballast" ;;
+  esac
   tar -C "$dir" --sort=name --mtime=@0 --owner=0 --group=0 -cf "$work/root.tar" .
 }
 
@@ -83,7 +87,7 @@ push() {
   reference=$1 kind=$2 version=${3:-${1##*:}}
   case $kind in
     demo | exits | brief | fails | stubborn | silent | chatty | flood) program=$kind ;;
-    big) program=demo ;;
+    big | bulky) program=demo ;;
     sick | well) program=silent ;;
     *) die "no such kind of image: $kind" ;;
   esac

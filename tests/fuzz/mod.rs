@@ -4,7 +4,7 @@
 
 mod archives;
 mod domain;
-mod generator;
+pub(crate) mod generator;
 mod http;
 mod proxy;
 mod session;

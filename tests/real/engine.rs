@@ -45,10 +45,24 @@ impl Engine {
         self.end(Signal::KILL);
     }
 
+    /// The daemon answers nothing any more, until [`Engine::thaw`]; its containers run on.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// The daemon goes on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid()).expect("a process id"), signal).expect("the daemon is ours to signal");
+    }
+
     #[track_caller]
     fn end(&self, signal: Signal) {
         let pid = self.pid();
-        kill_process(Pid::from_raw(pid).expect("a process id"), signal).expect("the daemon is ours to signal");
+        self.signal(signal);
         crate::util::wait_until(std::time::Duration::from_secs(30), "dockerd ends", || (!alive(pid)).then_some(()));
     }
 
@@ -98,6 +112,10 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // One that is stopped cannot be asked to end.
+        if std::fs::exists(self.folder.join("pid")).unwrap_or(false) {
+            let _ = std::panic::catch_unwind(|| self.thaw());
+        }
         let stop = || script("engine.sh", &["stop", &self.dir()], &[]);
         // A drop while a test is failing must not panic again.
         if std::panic::catch_unwind(stop).is_err() {

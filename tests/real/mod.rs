@@ -31,6 +31,8 @@ mod host_ports;
 mod inits;
 mod keeping;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod large_tests;
 #[cfg(test)]
 mod lifecycle;
@@ -69,7 +71,7 @@ use std::time::Duration;
 
 /// Runs a script of `tests/env`; its standard output.
 #[track_caller]
-fn script(name: &str, args: &[&str], env: &[(&str, &str)]) -> String {
+pub fn script(name: &str, args: &[&str], env: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/env").join(name);
     let owner = std::process::id().to_string();
     let output = Command::new(&path).args(args).env("OWNER_PID", owner).envs(env.iter().copied()).output();

@@ -1,7 +1,7 @@
 //! What a scenario stands on: a router with a backend, an engine, a registry, and the real binary between them.
 
 use super::engine::Engine;
-use super::relay::{Relay, Seen, Side, What};
+use super::relay::{Gate, Relay, Seen, Side, What};
 use super::tap::Tap;
 use super::{Crossbar, Docker, Registry};
 use crate::cloud::backend::Backend;
@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use reagent::clock;
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::ops::Deref;
 use std::path::Path;
@@ -246,11 +246,14 @@ pub struct Requests {
     relay: Relay,
     lines: RefCell<Vec<(Duration, String)>>,
     opened: RefCell<HashSet<usize>>,
+    /// Request lines of the connections that neither side has closed.
+    open: RefCell<BTreeMap<usize, String>>,
 }
 
 impl Requests {
     fn start(path: &Path, engine: &Path) -> Requests {
-        Requests { relay: Relay::unix(path, engine), lines: RefCell::default(), opened: RefCell::default() }
+        let relay = Relay::unix(path, engine);
+        Requests { relay, lines: RefCell::default(), opened: RefCell::default(), open: RefCell::default() }
     }
 
     /// Waits until the agent has asked the engine for something after `mark` lines.
@@ -271,16 +274,31 @@ impl Requests {
         self.relay.release();
     }
 
+    /// Holds a request, or what is answered to it; see [`Relay::gate`].
+    pub fn gate(&self, side: Side, text: &str, skip: usize) -> Gate {
+        self.relay.gate(side, text, skip)
+    }
+
+    /// The request lines of the connections that are open.
+    pub fn open(&self) -> Vec<String> {
+        drop(self.lines());
+        self.open.borrow().values().cloned().collect()
+    }
+
     /// The request lines so far: the client makes one connection for each, so the first bytes of a connection tell it.
     pub fn lines(&self) -> Vec<(Duration, String)> {
         for Seen { connection, at, what } in self.relay.seen.try_iter() {
             if matches!(what, What::Opened { reached: false }) {
                 self.lines.borrow_mut().push((at, "nobody is there".to_owned()));
             }
+            if let What::Closed(_) = what {
+                self.open.borrow_mut().remove(&connection);
+            }
             let What::Bytes(Side::Client, bytes) = what else { continue };
             if self.opened.borrow_mut().insert(connection) {
                 let text = String::from_utf8_lossy(&bytes);
                 let line = text.lines().next().unwrap_or_default().to_owned();
+                self.open.borrow_mut().insert(connection, line.clone());
                 self.lines.borrow_mut().push((at, line));
             }
         }

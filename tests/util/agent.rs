@@ -3,6 +3,7 @@
 use super::{TempDir, wait_until};
 use crossbeam_channel::{Receiver, unbounded};
 use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -52,7 +53,8 @@ impl Agent {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the agent runs already");
         let path = |name: &str| self.folder.join(name);
-        let mut words = self.options.launcher.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_reagent")]);
+        let binary = binary();
+        let mut words = self.options.launcher.iter().map(OsStr::new).chain([binary.as_os_str()]);
         let mut command = Command::new(words.next().expect("the binary is a word"));
         command
             .args(words)
@@ -163,6 +165,11 @@ impl Agent {
         }
         status
     }
+}
+
+/// The agent that was built with the tests, or another one (`TEST_AGENT`): measurements are made with a release build.
+fn binary() -> OsString {
+    std::env::var_os("TEST_AGENT").unwrap_or_else(|| env!("CARGO_BIN_EXE_reagent").into())
 }
 
 impl Drop for Agent {

@@ -27,7 +27,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Behaviour, Pull};
+pub use model::{Behaviour, Pull, nanos as model_time};
 use model::{Model, with_tag};
 
 /// How long a test waits for anything of the fake daemon.
@@ -326,6 +326,11 @@ impl DockerDaemon {
         assert!(self.shared.change(|inner| inner.model.exit(name, code)), "{name} does not run");
     }
 
+    /// The same, if it runs.
+    pub fn try_exit(&self, name: &str, code: i64) -> bool {
+        self.shared.change(|inner| inner.model.exit(name, code))
+    }
+
     /// The HEALTHCHECK of container `name` finds this: `starting`, `healthy`, `unhealthy`.
     #[track_caller]
     pub fn set_health(&self, name: &str, status: &str) {
@@ -374,6 +379,16 @@ impl DockerDaemon {
     pub fn containers(&self) -> BTreeMap<String, String> {
         let inner = self.shared.lock();
         inner.model.containers.iter().map(|c| (c.name.clone(), c.status.to_owned())).collect()
+    }
+
+    /// Name, compose project, image of all containers, and whether they run, by name.
+    pub fn with_projects(&self) -> Vec<(String, String, String, bool)> {
+        let inner = self.shared.lock();
+        let project = |c: &model::Container| c.labels().remove("com.docker.compose.project").unwrap_or_default();
+        let one = |c: &model::Container| (c.name.clone(), project(c), c.image().to_owned(), c.running());
+        let mut all: Vec<_> = inner.model.containers.iter().map(one).collect();
+        all.sort();
+        all
     }
 
     /// Whether some client has been sent all that container `name` wrote.

@@ -96,6 +96,21 @@ fn x1_an_app_that_never_came_to_the_device_leaves_no_files_there() {
 }
 
 #[test]
+fn s3_what_is_asked_of_an_app_that_has_just_left_is_done_anew_whatever_the_backend_believes() {
+    let mut world = World::running();
+    // The reports of its end are on their way.
+    world.backend.answers.insert("report", None);
+    world.request(1, "UNINSTALLED", json!({}));
+    world.settle();
+    assert!(world.state.apps.is_empty() && world.engine.images.is_empty());
+    world.backend.answers.clear();
+    world.request(1, "PRESENT", json!({"current_state": "RUNNING"}));
+    world.settle();
+    let image = "registry/apps/prod_amd64_1_demo:1.0.0".to_owned();
+    assert!(world.engine.images.contains(&image), "{:?}", world.tail());
+}
+
+#[test]
 fn s2_a_second_request_waits_for_the_end_of_the_first_action() {
     let mut world = World::running();
     world.holds = |spec| matches!(spec, JobSpec::Stop { .. });

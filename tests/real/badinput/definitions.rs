@@ -122,3 +122,24 @@ fn odd_names_run_as_projects_or_are_refused_with_the_reason() {
     ground.all_end(&plain);
     ground.all_go(&refused.into_iter().chain(plain).map(|row| row.app).collect::<Vec<_>>());
 }
+
+#[test]
+fn an_app_that_ends_says_its_last_words_its_exit_code_and_whether_it_lacked_memory() {
+    let ground = Ground::start();
+    let (at_once, later) = (WantedApp::new(7680, "atonce"), WantedApp::new(7681, "later"));
+    ground.stage.push(&at_once, "1.0.0", "exits");
+    ground.stage.push(&later, "1.0.0", "fails");
+    let mut greedy = with("command", json!(["sh", "-c", "sleep 2; echo the last words; tail /dev/zero"]));
+    greedy["mem_limit"] = json!("8m");
+    let rows = [
+        fails("it ends at once", at_once, &["ends at once", "code 3"]),
+        fails("it ends after two seconds", later, &["about to fail", "code 3"]),
+        fails(
+            "it wants more memory than there is",
+            WantedApp::new(7682, "greedy").compose(project(&greedy)),
+            &["the last words", "code 137", "memory"],
+        ),
+    ];
+    ground.all_end(&rows);
+    ground.all_go(&rows.map(|row| row.app));
+}

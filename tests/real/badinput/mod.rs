@@ -215,16 +215,17 @@ impl Ground {
         assert!(silent.is_empty(), "{}", silent.join("\n"));
     }
 
-    /// Every row's app, mended, runs; then it goes without a trace.
+    /// Every third row's app, mended, runs; then all go without a trace, also those that never ran.
     #[track_caller]
     fn mended_all_run(&self, rows: &[Row], mend: impl Fn(&WantedApp) -> WantedApp) {
-        let mended: Vec<WantedApp> = rows.iter().map(|row| mend(&row.app)).collect();
+        let mended: Vec<WantedApp> = rows.iter().step_by(3).map(|row| mend(&row.app)).collect();
         self.all_reach(&mended, "RUNNING", "RUNNING");
         for app in &mended {
             let left = self.containers_of(app);
             assert_eq!(left.len(), 1, "app {} {:?}: {left:?}", app.app_key, app.name);
         }
-        self.all_go(&mended);
+        let others = rows.iter().enumerate().filter(|(n, _)| n % 3 != 0).map(|(_, row)| row.app.clone());
+        self.all_go(&mended.into_iter().chain(others).collect::<Vec<_>>());
     }
 
     /// Every app is uninstalled, and nothing of it is left.

@@ -37,26 +37,26 @@ fn sources_that_cannot_be_built_fail_with_the_reason_and_good_ones_are_built() {
     let bomb = Tar::default().file("Dockerfile", DOCKERFILE).file("zeros", &"\0".repeat(80 << 20)).pack();
     let escape = Tar::default().file("Dockerfile", DOCKERFILE).file("../../escape", "out").pack();
     let link = Tar::default().file("Dockerfile", DOCKERFILE).symlink("x", "/etc").file("x/escape", "out").pack();
-    type Case<'a> = (&'a str, Option<Vec<u8>>, &'a [&'a str], &'a [&'a str]);
-    let table: Vec<Case<'_>> = vec![
-        ("no archive", None, &["archive was not found"], &["archive was not found"]),
-        ("no Dockerfile", Some(Tar::default().file("other", "x").pack()), &["no Dockerfile"], &["Dockerfile"]),
-        ("an empty Dockerfile", file(""), &["Dockerfile is empty"], &["Dockerfile"]),
+    // The exact words about a Dockerfile are those of tests/real/building.rs.
+    type Case<'a> = (&'a str, Option<Vec<u8>>, &'a [&'a str]);
+    let table: [Case<'_>; 10] = [
+        ("no archive", None, &["archive was not found"]),
+        ("no Dockerfile", Some(Tar::default().file("other", "x").pack()), &["Dockerfile"]),
+        ("an empty Dockerfile", file(""), &["Dockerfile"]),
         (
             "a step that fails",
             file("FROM busybox:local\nRUN echo the step speaks; exit 7\n"),
             &["the step speaks", "code: 7"],
-            &["the step speaks", "code: 7"],
         ),
-        ("a base that is not there", file("FROM 127.0.0.1:1/nothing:1\n"), &["127.0.0.1:1"], &["127.0.0.1:1"]),
-        ("an unknown instruction", file("FROM busybox:local\nFLY away\n"), &["FLY"], &["FLY"]),
-        ("no gzip", Some(b"this is no archive".to_vec()), &["archive"], &["archive"]),
-        ("an empty archive", Some(Vec::new()), &["archive"], &["archive"]),
-        ("half of gzip", Some(whole[..whole.len() / 2].to_vec()), &["archive"], &["archive"]),
-        ("half of tar", Some(cut), &["archive"], &["archive"]),
+        ("a base that is not there", file("FROM 127.0.0.1:1/nothing:1\n"), &["127.0.0.1:1"]),
+        ("an unknown instruction", file("FROM busybox:local\nFLY away\n"), &["FLY"]),
+        ("no gzip", Some(b"this is no archive".to_vec()), &["archive"]),
+        ("an empty archive", Some(Vec::new()), &["archive"]),
+        ("half of gzip", Some(whole[..whole.len() / 2].to_vec()), &["archive"]),
+        ("half of tar", Some(cut), &["archive"]),
     ];
     let mut rows: Vec<Row> = Vec::new();
-    for (n, (what, archive, says, of_project)) in (0..).zip(table) {
+    for (n, (what, archive, says)) in (0..).zip(table) {
         let (one, many) = (plain(7800 + n, &format!("Bad{n}")), composed(7820 + n, &format!("Badc{n}")));
         for app in [&one, &many] {
             if let Some(archive) = &archive {
@@ -64,7 +64,7 @@ fn sources_that_cannot_be_built_fail_with_the_reason_and_good_ones_are_built() {
             }
         }
         rows.push(fails(what, one, says));
-        rows.push(fails(what, many, of_project));
+        rows.push(fails(what, many, says));
     }
     for (key, what, archive, says) in [
         (7840, "an entry outside", &escape, "leads elsewhere"),
@@ -82,7 +82,7 @@ fn sources_that_cannot_be_built_fail_with_the_reason_and_good_ones_are_built() {
     }
     // Good sources, then.
     let good = Tar::default().file("Dockerfile", DOCKERFILE).pack();
-    let mended: Vec<WantedApp> = rows.iter().map(|row| row.app.clone().current("FAILED")).collect();
+    let mended: Vec<WantedApp> = rows.iter().step_by(3).map(|row| row.app.clone().current("FAILED")).collect();
     for app in &mended {
         std::fs::write(ground.archive(app), &good).expect("written");
     }
@@ -92,7 +92,7 @@ fn sources_that_cannot_be_built_fail_with_the_reason_and_good_ones_are_built() {
         ground.stage.docker.run(&["ps", "-aq", "--filter", "status=exited"]).is_empty().then_some(())
     });
     ground.all_reach(&some, "RUNNING", "RUNNING");
-    ground.all_go(&mended);
+    ground.all_go(&rows.iter().map(|row| row.app.clone()).collect::<Vec<_>>());
     let left: Vec<_> = std::fs::read_dir(apps.join("build"))
         .expect("it is there")
         .map(|entry| entry.expect("an entry").file_name())
