@@ -56,10 +56,10 @@ faults: ## what networks do to a session, all cases side by side: a table after 
 	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture
 
 soak-random: ## runs of 20 random requests with faults on the fake engine (SOAK_RUNS=n, SOAK_FROM=seed); ENGINE=real: on a real one
-	$(CARGO) test --locked --test tests soak::$(or $(ENGINE),fake):: -- --ignored --nocapture
+	$(CARGO) test --locked --test tests soak::$(or $(ENGINE),fake):: -- --nocapture
 
 kills: ## every state of every action is killed, cancelled and cut off: a table; KILLS=all takes half an hour; needs root
-	$(CARGO) test --locked --test tests real::kills -- --ignored --nocapture
+	KILLS=$(or $(KILLS),short) $(CARGO) test --locked --test tests real::kills -- --nocapture
 
 fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root
 	FLEET=300 $(CARGO) test --locked --test tests network::fleet -- --nocapture

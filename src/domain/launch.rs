@@ -153,11 +153,10 @@ impl State {
         credential::derive(self.device.credential_key.as_ref(), &self.device.serial, id, epoch)
     }
 
-    /// Credential and remote-port files (4.8): not for apps that are to go, whose directory they would make anew, and not
-    /// for those that are not there yet: their start writes all files, and without one nobody would delete them.
+    /// Credential and remote-port files (4.8): not for apps that are to go, whose directory they would make anew.
     pub(super) fn refresh_files(&mut self, id: AppKey) {
         let Some(app) = self.apps.get(&id) else { return };
-        if app.wanted.is_gone() || app.state.is_gone() || !names::is_path_part(&app.name) {
+        if app.wanted.is_gone() || !names::is_path_part(&app.name) {
             return;
         }
         let Some(request) = &app.request else { return };

@@ -166,7 +166,7 @@ fn compose_is_the_plugin_else_a_program_of_its_own_and_version_1_is_told_the_pro
     assert_eq!(bench.command(ComposeCommand::Build), Outcome::Done);
     assert_eq!(bench.command(ComposeCommand::Push), Outcome::Done);
     let of = |word: &str| format!("docker-compose -p {PROJECT} -f F {word}");
-    assert_eq!(bench.calls(), [of("build"), of("push")]);
+    assert_eq!(bench.calls(), [of("build --force-rm"), of("push")]);
     assert_eq!(read(&bench).get("name"), None, "it would refuse the file");
     assert_eq!(read(&bench)["services"]["web"]["image"], "web:1");
 }

@@ -60,7 +60,7 @@ fn an_app_is_installed_stopped_started_updated_removed_and_uninstalled_with_its_
     page_says(port, "/", "demo 1.0.0");
 
     let app = stage.backend.known(501, "PROD");
-    goes(&app.clone().update_to("2.0.0", 101), "RUNNING", &["UPDATING", "PRESENT", "STARTING", "RUNNING"]);
+    goes(&app.clone().update_to("2.0.0", 101), "RUNNING", &["UPDATING", "PRESENT", "RUNNING"]);
     page_says(port, "/", "demo 2.0.0");
     let image = stage.container(&app)["Config"]["Image"].clone();
     assert_eq!(image, stage.reference(&app, "2.0.0"));
