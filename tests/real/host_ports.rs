@@ -2,7 +2,7 @@
 //! somebody else on a port, a database that is lost, and the network of the machine.
 
 use super::flavour::Flavour;
-use super::stage::{SOON, Stage, page_says};
+use super::stage::{PoolStart, SOON, Stage, page_says};
 use super::walk::has_image;
 use crate::cloud::flock::Identity;
 use crate::cloud::wanted::WantedApp;
@@ -54,6 +54,7 @@ fn told(stage: &Stage, mark: usize, app: &WantedApp) -> Vec<Value> {
 
 #[test]
 fn compose_apps_share_no_host_port_keep_theirs_over_a_lost_database_and_give_up_what_somebody_else_has() {
+    let _alone = PoolStart::take();
     let mut stage = stage();
     let (one, two) = (app(&stage, 761, "one"), app(&stage, 762, "two"));
     let mark = stage.backend.mark();

@@ -3,7 +3,7 @@
 
 use super::flavour::Flavour;
 use super::machine::tree;
-use super::stage::{SOON, Stage};
+use super::stage::{SOON, Stage, with_ports};
 use super::walk::has_image;
 use crate::cloud::cra;
 use crate::cloud::flock::Identity;
@@ -146,10 +146,10 @@ fn x1_apps_find_their_variables_and_credentials_which_outlive_a_start_of_the_age
     has_image(&stage, "prod_730_web", "1.0.0", "demo");
     stage.agent.restart();
     stage.online(0);
-    let plain = dressed(WantedApp::new(771, "plain"));
+    let plain = with_ports(dressed(WantedApp::new(771, "plain")));
     let image = format!("127.0.0.1:{}/apps/prod_{}_730_web:1.0.0", stage.download.port(), reagent::release::ARCH);
     let web = json!({"image": image, "ports": ["8080:8080"], "environment": {"APP_AUTH_ID": "mine", "OWN": "yes"}});
-    let comp = dressed(WantedApp::new(772, "comp").compose(json!({"services": {"web": web}})));
+    let comp = with_ports(dressed(WantedApp::new(772, "comp").compose(json!({"services": {"web": web}}))));
     stage.request(&plain, "RUNNING");
     stage.request(&comp, "RUNNING");
 
