@@ -174,6 +174,7 @@ impl State {
             return self.begin(id, Action::Restore);
         }
         if left.is_some() {
+            self.note(Level::Info, format!("{id}: container {kept} is of an update that has ended, it is removed"));
             self.detach(id, JobSpec::RemoveContainer { container: kept });
         }
         if correct || reporting {

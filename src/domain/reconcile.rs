@@ -47,7 +47,6 @@ impl State {
             return;
         }
         app.again = None;
-        self.refresh_files(id);
         self.sync_ports(id);
         self.adopt_facts(id);
         self.part_with_strays(id);
@@ -62,10 +61,17 @@ impl State {
         match action {
             None if app.has_left() => self.forget(id),
             None => {}
-            Some(Action::Noop) => self.end_without_action(id, why),
+            Some(Action::Noop) => {
+                self.refresh_files(id);
+                self.end_without_action(id, why);
+            }
             // The engine is away: everything is driven when it is back, and this wish with it.
             Some(_) if !self.engine.answers() => app.again = Some(why),
-            Some(action) => self.begin(id, action),
+            Some(action) => {
+                // Not before: an app that never comes would leave its secrets here.
+                self.refresh_files(id);
+                self.begin(id, action);
+            }
         }
     }
 

@@ -82,6 +82,20 @@ fn an_unknown_app_that_is_gone_and_not_wanted_is_reported_and_leaves_no_junk() {
 }
 
 #[test]
+fn x1_an_app_that_never_came_to_the_device_leaves_no_files_there() {
+    let mut world = World::connected();
+    world.engine_down();
+    world.settle();
+    // What begins as soon as the engine is back must not write the app's secrets before.
+    world.request(1, "RUNNING", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    world.request(1, "UNINSTALLED", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    assert!(world.engine.folders.is_empty(), "{:?}", world.engine.folders);
+    assert!(world.state.apps.is_empty());
+}
+
+#[test]
 fn s3_what_is_asked_of_an_app_that_has_just_left_is_done_anew_whatever_the_backend_believes() {
     let mut world = World::running();
     // The reports of its end are on their way.
