@@ -28,6 +28,7 @@ pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod http1;
+pub mod labels;
 pub mod references;
 #[cfg(test)]
 mod scripted;

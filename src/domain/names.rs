@@ -86,14 +86,6 @@ pub fn parse_container(text: &str) -> Option<Parsed> {
     Some(Parsed { stage, key: super::number::digits(key)?, name: name.to_owned() })
 }
 
-/// The registry of an image: the text before the first slash if it names a host, else `docker.io` (1.8).
-pub fn registry_host(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
-    }
-}
-
 /// Reads the name of a kept container.
 pub fn parse_kept(text: &str) -> Option<AppKey> {
     let (key, stage) = text.strip_prefix("kept-")?.rsplit_once('-')?;

@@ -291,7 +291,7 @@ impl State {
             }
             _ => {
                 let repository = self.names(id, &app.name).image;
-                corrected(app.state, status, seen.images.iter().any(|tag| repository_of(tag) == repository))
+                corrected(app.state, status, seen.images.iter().any(|tag| names::split_tag(tag).0 == repository))
             }
         };
         let unfinished = self.is_unfinished(app, corrected, found.is_some());
@@ -500,12 +500,6 @@ fn orphans(observation: &Observation, known: &BTreeSet<String>) -> Vec<Container
         }
     };
     observation.containers.iter().filter(is_orphan).cloned().collect()
-}
-
-/// The repository of a tag: the tag follows the last colon behind the last slash.
-fn repository_of(tag: &str) -> &str {
-    let name = tag.rfind('/').map_or(0, |slash| slash + 1);
-    tag[name..].find(':').map_or(tag, |colon| &tag[..name + colon])
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl State {
         let (app, run) = self.running(id)?;
         let sources = compose::sources(app.definition(Release::Installed))?;
         let Some(found) = sources.get(n) else { return Ok(None) };
-        let host = names::registry_host(&found.source);
+        let host = names::registry(&found.source);
         let credentials = app.request.as_ref().map(|request| &request.docker_credentials);
         let from = credentials.and_then(|known| {
             [host.to_owned(), format!("{host}/")].iter().find_map(|host| {

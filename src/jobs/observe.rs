@@ -3,16 +3,13 @@
 use super::work::{Failure, Work};
 use crate::docker::endpoints::build::MARK;
 use crate::docker::endpoints::containers::Port;
+use crate::docker::labels::{PROJECT, SERVICE};
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
 use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
 use crate::domain::ports::{Protocol, Published};
 use crate::sorted::IntoSorted;
 use std::collections::BTreeMap;
-
-/// Label of what belongs to a compose project: its name.
-pub(super) const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
 
 impl Work<'_> {
     /// Lists everything, and inspects those of the agent's containers that are not as in `known` (name to id and status).

@@ -68,7 +68,7 @@ impl Line {
 /// # Errors
 /// Those of the Engine's list.
 pub fn members(docker: &Docker, name: &str) -> Result<Vec<Member>, docker::Error> {
-    let filters = Filters::none().with("label", &format!("{}={name}", project::PROJECT));
+    let filters = Filters::none().with("label", &format!("{}={name}", docker::labels::PROJECT));
     let listed = docker.list_containers(Which::All, &filters)?;
     let of_services = listed.iter().filter(|of| !project::is_one_off(&of.labels));
     let member = |of: &docker::ContainerSummary| Member {

@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// The label of every container of a project: its normalised name.
-pub const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
-const NUMBER: &str = "com.docker.compose.container-number";
-const ONE_OFF: &str = "com.docker.compose.oneoff";
+use crate::docker::labels::{NUMBER, ONE_OFF, PROJECT, SERVICE};
 
 /// Containers of one project that are followed at most.
 pub const MOST: usize = 32;

@@ -91,7 +91,7 @@ pub fn of_docker(event: docker::events::Event) -> Event {
         }
         docker::events::Event::Down { reason } => Event::EngineDown { reason: reason.to_string() },
         docker::events::Event::Container(event) => {
-            let project = event.attributes.get("com.docker.compose.project").cloned();
+            let project = event.attributes.get(docker::labels::PROJECT).cloned();
             Event::Container(ContainerEvent { action: event.action, name: event.name, project })
         }
     }

@@ -63,10 +63,3 @@ fn s6_only_containers_of_the_agent_without_an_app_are_orphans() {
     let found: Vec<String> = orphans(&observation, &known).into_iter().map(|container| container.name).collect();
     assert_eq!(found, ["prod_99_ghost", "kept-7-prod", "x-1"]);
 }
-
-#[test]
-fn a_repository_is_told_from_its_tag_behind_a_port() {
-    assert_eq!(repository_of("127.0.0.1:5000/apps/prod_amd64_6_x:1.0"), "127.0.0.1:5000/apps/prod_amd64_6_x");
-    assert_eq!(repository_of("127.0.0.1:5000/apps/x"), "127.0.0.1:5000/apps/x");
-    assert_eq!(repository_of("busybox"), "busybox");
-}

@@ -3,10 +3,11 @@
 //! **Invariant:** what somebody else uses stays, and to find nothing is success.
 
 use crate::clock;
+use crate::docker::labels::PROJECT;
 use crate::docker::{self, ContainerSummary, Filters, Removal, Which};
 use crate::domain::compose::aggregate;
 use crate::domain::job::{Container, Outcome};
-use crate::jobs::observe::{PROJECT, of_inspection, of_summary};
+use crate::jobs::observe::{of_inspection, of_summary};
 use crate::jobs::work::{Failure, LOOK, PATIENCE, Work, for_all};
 use crate::logs::excerpt::{self, Window};
 use crate::sorted::sort_by;
