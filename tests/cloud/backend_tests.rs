@@ -77,7 +77,9 @@ fn the_sync_answer_follows_what_is_wanted_and_what_was_reported() {
     );
     assert_eq!(entries[0]["environment"], json!({"GREETING": {"value": "hello"}}));
     assert_eq!(entries[1]["release_key"], json!("7"));
-    report(&device, 501, "PRESENT", "pending_remote_confirmation");
+    let confirmed = json!({"app_key": 501, "stage": "PROD", "state": "PRESENT", "release_key": 101,
+        "updateStatus": "pending_remote_confirmation"});
+    call(&device, "reswarm.containers.update_app_on_device", confirmed);
     let ports = json!([{"port": 8080, "host_port": 40000}]);
     let port_report = json!({"app_key": 501, "stage": "PROD", "ports": ports});
     call(&device, "reswarm.containers.update_app_on_device", port_report);
