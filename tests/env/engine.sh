@@ -30,9 +30,12 @@ start() {
   done
   ! alive "$containerd" || kill -KILL "$containerd" 2>/dev/null || true
   rm -f "$dir/exec/containerd/containerd.pid"
-  # shellcheck disable=SC2046 # flags
+  # Not for a second start: one with pools deletes docker0, which is the bridge of the machine's engine.
+  pools=
+  [ -d "$dir/data" ] || pools=$(pools "$dir")
+  # shellcheck disable=SC2046,SC2086 # flags
   setsid dockerd $(dockerd_runtime) --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/dockerd.pid" \
-    -H "unix://$dir/sock" -b "$(cat "$dir/bridge")" $(pools "$dir") --iptables=false --ip-masq=false >>"$dir/log" 2>&1 </dev/null &
+    -H "unix://$dir/sock" -b "$(cat "$dir/bridge")" $pools --iptables=false --ip-masq=false >>"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/pid"
   [ -f "$dir/guarded" ] || guard engine.sh "$dir"
   touch "$dir/guarded"
@@ -43,10 +46,9 @@ start() {
 }
 
 # Networks of compose projects: the addresses that Docker takes by itself are too few for several engines.
-number() { sed 's/[^0-9]*//' "$1/bridge"; }
 pools() {
   for net in 214 215 216 217; do
-    echo "--default-address-pool base=10.$net.$(number "$1").0/24,size=28"
+    echo "--default-address-pool base=10.$net.$(sed 's/[^0-9]*//' "$1/bridge").0/24,size=28"
   done
 }
 
@@ -80,8 +82,9 @@ stop() {
     [ "$process" = $$ ] || kill -KILL "$process" 2>/dev/null || true
   done
   if [ -f "$dir/bridge" ]; then
-    # What a killed daemon left of its networks, too.
-    for link in $(cat "$dir/bridge") $(ip -br addr | grep -E " 10\.21[4-7]\.$(number "$dir")\." | cut -d' ' -f1); do
+    # What a killed daemon left of its networks, too: they are named after ids that its store knows.
+    for link in $(cat "$dir/bridge") $(ip -br link | sed -n 's/^\(br-[0-9a-f]*\) .*/\1/p'); do
+      [ "${link#br-}" = "$link" ] || grep -aqs "${link#br-}" "$dir/data/network/files/local-kv.db" || continue
       ip link del "$link" 2>/dev/null || true
     done
   fi
