@@ -61,7 +61,8 @@ fn d5_a_project_is_followed_over_rotation_stops_and_starts_without_a_lost_or_dou
     let web = run(&docker, "web", &[], "echo anew; while [ ! -e /go ]; do sleep 0.1; done");
     hub.follow(APP, PROJECT);
     assert_eq!(hub.lines_until("web-1  | anew"), ["web-1  | anew"], "another container of the same name");
-    docker.run(&["rm", "-f", &web]);
+    // One that is removed as it ends may be gone before its exit code was asked for.
+    docker.run(&["kill", &web]);
     let last = hub.lines_until("web-1 exited with code 137");
     assert_eq!(last.len(), 1);
     let history = hub.history(APP);
