@@ -14,7 +14,7 @@ use super::launch::Release;
 use super::lines;
 use super::message::{Level, LogCommand};
 use super::plan::Kind;
-use super::slot::App;
+use super::slot::{App, Slot};
 use super::timers::Timer;
 use super::transition::{self, Action};
 use super::{Job, State, names};
@@ -80,6 +80,7 @@ impl State {
         }
         self.engine.up = false;
         self.engine.purpose.correct = true;
+        self.disturb();
         self.timers.clear(Timer::Resync);
         self.go_on_unobserved();
     }
@@ -88,10 +89,20 @@ impl State {
     pub(super) fn engine_lost(&mut self) {
         self.engine.lost = true;
         self.engine.purpose.correct = true;
+        self.disturb();
         if self.engine.listing.is_some() {
             self.engine.again = true;
         } else {
             self.timers.set(Timer::Resync, self.now.mono + RETRY);
+        }
+    }
+
+    /// A release on trial that ended while the engine was away may have ended with it.
+    fn disturb(&mut self) {
+        for app in self.apps.values_mut() {
+            if let Slot::Busy(run) = &mut app.slot {
+                run.disturbed |= run.trial;
+            }
         }
     }
 
@@ -142,6 +153,7 @@ impl State {
             self.sweep(&observation);
         }
         if purpose.correct {
+            ids.iter().for_each(|id| self.prove(*id));
             ids.into_iter().for_each(|id| self.drive_after_outage(id, reporting));
         }
         if std::mem::take(&mut self.engine.again) {

@@ -146,6 +146,8 @@ pub struct Run {
     pub trial: bool,
     /// Since when it proves itself.
     pub trial_since: Option<Duration>,
+    /// The engine was away meanwhile: containers may have ended with it.
+    pub disturbed: bool,
     /// What [`Step::RemoveStray`] removes now.
     pub stray: Option<Stray>,
     /// Version before an update.
@@ -177,6 +179,7 @@ impl Run {
             missing: Vec::new(),
             trial: false,
             trial_since: None,
+            disturbed: false,
             stray: None,
             old_version: app.version.clone(),
             newest: if newest.is_empty() { app.version.clone() } else { newest },

@@ -238,15 +238,13 @@ impl State {
         let (now, probation) = (self.now.mono, self.device.probation);
         let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) else { return };
         let since = *run.trial_since.get_or_insert(now);
-        let Some(container) = found.filter(|container| container.status == "running") else {
-            let reason = found.map_or("its container is gone".to_owned(), lines::ended);
-            return self.roll_back(id, &reason);
-        };
         // A project goes on running when one of its services fails.
-        if container.exit_code > 0 {
-            let reason = lines::ended(container);
-            return self.roll_back(id, &reason);
-        }
+        let runs = |container: &&Container| container.status == "running" && container.exit_code <= 0;
+        let Some(container) = found.filter(runs) else {
+            let reason = found.map_or("its container is gone".to_owned(), lines::ended);
+            // An engine that ended took it along: that is no failure of the release, which is tried again.
+            return if run.disturbed { self.interrupt(id, &reason) } else { self.roll_back(id, &reason) };
+        };
         let (ran, healthy_within) = (now.saturating_sub(since), probation * HEALTHY_WITHIN);
         let left = match container.health {
             Some(Health::Healthy) => None,

@@ -320,6 +320,33 @@ fn s7_whatever_ends_the_agent_during_a_trial_puts_the_release_before_back_and_tr
 }
 
 #[test]
+fn s7_an_engine_that_takes_the_release_on_trial_along_is_no_failure_of_that_release() {
+    let mut world = updating("RUNNING");
+    world.holds = |_| false;
+    world.pass(secs(10));
+    assert!(world.engine.containers.contains_key("kept-1-prod"));
+    world.trace.clear();
+    world.engine_down();
+    // With the engine's own end nobody hears of the container's.
+    world.engine.exit(&container(1), 0);
+    world.engine_up();
+    world.pass(secs(5));
+    assert!(world.trace.contains(&"put back kept-1-prod".to_owned()), "{:?}", world.trace);
+    world.pass(secs(60));
+    assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+    assert!(world.engine.is_running(&container(1)) && !world.noted("did not prove itself"), "{:?}", world.notes);
+    // An engine that was away is no excuse for ever.
+    let mut world = updating("RUNNING");
+    world.holds = |_| false;
+    world.engine.short_lived = 2;
+    world.engine_down();
+    world.engine_up();
+    world.pass(secs(200));
+    assert_eq!(world.tables.apps[&prod(1)].version, "1.0.0");
+    assert!(world.engine.is_running(&container(1)) && world.noted("did not prove itself"), "{:?}", world.notes);
+}
+
+#[test]
 fn a_kept_container_without_an_update_is_removed() {
     let mut world = World::running();
     let mut left = world.engine.containers[&container(1)].clone();
