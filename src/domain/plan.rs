@@ -177,6 +177,8 @@ pub struct Case {
     pub is_fresh: bool,
     /// It has ended where it should not: its container is still there.
     pub has_failed: bool,
+    /// It was being started: its images may not have been looked for yet.
+    pub is_starting: bool,
 }
 
 /// The steps of an action.
@@ -343,15 +345,16 @@ fn stop(case: Case) -> Plan {
     // PROD apps of one container report it twice, as all agents do.
     let once_more: &[Step] =
         if (case.kind, case.stage) == (Kind::Plain, Stage::Prod) { &[report(AppState::Stopping)] } else { &[] };
+    let images: &[Step] = match (case.kind, case.stage) {
+        (Kind::Plain, Stage::Prod) if case.is_starting => &[Step::NeedImage],
+        (Kind::Compose, Stage::Prod) if case.is_starting => &[Step::NeedImages { announce: true }],
+        _ => &[],
+    };
     [
         once_more,
-        &[
-            say(Line::StopRequested),
-            report(AppState::Stopping),
-            Step::Stop,
-            report(AppState::Present),
-            say(Line::Stopped),
-        ],
+        &[say(Line::StopRequested), report(AppState::Stopping), Step::Stop],
+        images,
+        &[report(AppState::Present), say(Line::Stopped)],
     ]
     .concat()
 }
@@ -498,16 +501,23 @@ mod tests {
             let mut shown: Vec<(Plan, String)> = Vec::new();
             for kind in [Kind::Plain, Kind::Compose] {
                 for stage in [Stage::Prod, Stage::Dev] {
-                    for (target, is_fresh) in targets.iter().flat_map(|target| [(*target, false), (*target, true)]) {
-                        let steps = plan(action, Case { stage, kind, target, is_fresh, has_failed: false });
-                        let fresh = if is_fresh { ", fresh" } else { "" };
-                        let case = format!("{kind:?} {stage}, {target} wanted{fresh}");
-                        match shown.iter_mut().find(|(known, _)| *known == steps) {
-                            Some((_, cases)) => {
-                                cases.push_str("; ");
-                                cases.push_str(&case);
+                    for target in targets {
+                        let usual =
+                            Case { stage, kind, target, is_fresh: false, has_failed: false, is_starting: false };
+                        let fresh = Case { is_fresh: true, ..usual };
+                        let starting = Case { is_starting: true, ..usual };
+                        let differs = plan(action, starting) != plan(action, usual);
+                        let cases = [(usual, ""), (fresh, ", fresh"), (starting, ", starting")];
+                        for (case, word) in cases.into_iter().filter(|(case, _)| differs || !case.is_starting) {
+                            let steps = plan(action, case);
+                            let case = format!("{kind:?} {stage}, {target} wanted{word}");
+                            match shown.iter_mut().find(|(known, _)| *known == steps) {
+                                Some((_, cases)) => {
+                                    cases.push_str("; ");
+                                    cases.push_str(&case);
+                                }
+                                None => shown.push((steps, case)),
                             }
-                            None => shown.push((steps, case)),
                         }
                     }
                 }

@@ -271,8 +271,14 @@ impl App {
 
     /// What its plans depend on.
     pub fn case(&self) -> Case {
-        let (is_fresh, has_failed) = (self.state.is_gone(), self.state == AppState::Failed);
-        Case { stage: self.id.stage, kind: self.kind(), target: self.wanted, is_fresh, has_failed }
+        Case {
+            stage: self.id.stage,
+            kind: self.kind(),
+            target: self.wanted,
+            is_fresh: self.state.is_gone(),
+            has_failed: self.state == AppState::Failed,
+            is_starting: self.state == AppState::Starting,
+        }
     }
 
     /// The command that follows its log.

@@ -1,6 +1,6 @@
 //! Compose apps: the sequences of apps chapter 3 for projects, their observation, updates and clean-up.
 
-use super::super::job::{ComposeCommand, JobSpec};
+use super::super::job::{ComposeCommand, JobSpec, Outcome};
 use super::super::testing::*;
 use serde_json::{Value, json};
 
@@ -319,4 +319,26 @@ fn a_project_in_development_is_unpacked_built_and_released_with_its_foreign_imag
         ]
         .map(str::to_owned)
     );
+}
+
+#[test]
+fn a_project_that_is_stopped_before_its_images_were_looked_for_fetches_them_before_it_is_present() {
+    let mut world = World::connected();
+    world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
+    world.request(1, "RUNNING", compose(json!({"current_state": "UNINSTALLED"})));
+    world.settle();
+    let job = world.job(|spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. }));
+    world.ended(job, Outcome::Failed("the registry does not answer".to_owned()));
+    world.settle();
+    assert_eq!(world.reports(), ["1 DOWNLOADING", "1 FAILED"]);
+    // Its next try says STARTING, since only a first installation may say DOWNLOADING.
+    world.holds = |spec| matches!(spec, JobSpec::MissingImages { .. });
+    world.trace.clear();
+    world.pass(secs(10));
+    assert_eq!(world.reports(), ["1 STARTING"]);
+    world.trace.clear();
+    world.request(1, "PRESENT", compose(json!({"cancel_transition": true})));
+    world.holds = |_| false;
+    world.settle();
+    assert_eq!(world.reports(), ["1 STOPPING", "1 DOWNLOADING", "1 PRESENT"]);
 }
