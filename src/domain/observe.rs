@@ -142,12 +142,20 @@ impl State {
             self.sweep(&observation);
         }
         if purpose.correct {
-            ids.into_iter().for_each(|id| self.drive_after_outage(id, reporting));
+            ids.iter().for_each(|id| self.drive_after_outage(*id, reporting));
         }
+        ids.into_iter().for_each(|id| self.finish_update(id));
         if std::mem::take(&mut self.engine.again) {
             self.observe();
         }
         self.on_engine_ready();
+    }
+
+    /// An update was cut off when all but the clean-up was done.
+    fn finish_update(&mut self, id: AppKey) {
+        if self.apps.get(&id).is_some_and(|app| app.is_idle() && app.unneeded().next().is_some()) {
+            self.begin(id, Action::CleanUp);
+        }
     }
 
     /// Compares one app with what a listing shows, if nothing was done with it since that began.

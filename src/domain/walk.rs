@@ -81,12 +81,6 @@ impl State {
             run.accepted = false;
             run.trial |= step == Step::Keep;
         }
-        if step == Step::PutBack && !self.takes_ports_back(id) {
-            if let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) {
-                insert(&mut run.steps, plan::START_ANEW);
-            }
-            return self.order(id, Step::RemoveKept);
-        }
         match self.job_of(id, step) {
             Ok(Some(spec)) => {
                 let job = self.start_job(Job::Step(id), spec);
@@ -102,7 +96,7 @@ impl State {
     }
 
     /// The host ports of the release before are the app's again, unless another app was given one meanwhile.
-    fn takes_ports_back(&mut self, id: AppKey) -> bool {
+    pub(super) fn takes_ports_back(&mut self, id: AppKey) -> bool {
         let seen = self.apps.get(&id).and_then(|app| app.seen.as_ref());
         let bindings = seen.map(|container| container.bindings.clone()).unwrap_or_default();
         bindings.iter().all(|it| self.ports.take_back(&PortKey::plain(id, it.protocol, it.port), it.host_port))
@@ -126,10 +120,7 @@ impl State {
             (_, Outcome::Cancelled) => self.end_cancelled(id),
             (_, Outcome::EngineGone(reason)) => self.interrupt(id, &reason),
             (Step::Prove, Outcome::Looked(found)) => self.judge_trial(id, found.as_deref()),
-            (_, Outcome::ComposeMissing) => {
-                self.say(id, lines::NO_COMPOSE.to_owned());
-                self.fail_silently(id, lines::NO_COMPOSE, Retry::Later);
-            }
+            (_, Outcome::ComposeMissing) => self.fail_step(id, step, lines::NO_COMPOSE),
             (Step::RemoveStray, Outcome::Done) => {
                 app.strays.retain(|stray| Some(stray) != run.stray.as_ref());
                 if !app.strays.is_empty() {
@@ -159,13 +150,19 @@ impl State {
                 insert(&mut run.steps, &plan::fetch_missing(announce));
                 self.advance(id);
             }
-            (Step::PutBack, Outcome::Failed(reason)) => {
-                insert(&mut run.steps, plan::START_ANEW);
-                self.note(Level::Info, format!("{id}: the installed release is started anew: {reason}"));
+            (Step::PutBack, Outcome::Done) => {
+                run.is_back = true;
                 self.advance(id);
             }
-            (Step::RemoveOldImage | Step::RemoveKept, Outcome::Failed(error)) => {
-                self.note(Level::Debug, format!("{id}: {step:?}: {error}"));
+            (Step::PutBack | Step::RemoveKept, Outcome::Failed(error)) => {
+                self.note(Level::Info, format!("{id}: {step:?}: {error}"));
+                self.advance(id);
+            }
+            (Step::RemoveOldImage, outcome) => {
+                if let Outcome::Failed(error) = outcome {
+                    self.note(Level::Debug, format!("{id}: {step:?}: {error}"));
+                }
+                self.forget_superseded(id);
                 self.advance(id);
             }
             (_, Outcome::Failed(error)) => self.fail_step(id, step, &error),
