@@ -46,6 +46,11 @@ impl State {
                 app.refused = Some(version);
             }
         }
+        for (id, versions) in recorded.superseded {
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.superseded = versions;
+            }
+        }
         self.restore_reports(recorded.outbox);
     }
 

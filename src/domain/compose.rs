@@ -112,17 +112,24 @@ pub fn built(definition: &Value) -> Result<Vec<String>, String> {
 /// The services whose image is not among the `local` repository tags, sorted. An image without a tag is there in any
 /// version: compose fetches what it still wants by itself.
 pub fn missing(images: &BTreeMap<String, String>, local: &[String]) -> Vec<String> {
-    let short = |reference: &str| {
-        let (name, tag) = split_tag(reference);
-        let name = name.strip_prefix("docker.io/").map_or(name, |rest| rest.strip_prefix("library/").unwrap_or(rest));
-        (name.to_owned(), tag.map(str::to_owned))
-    };
     let local: Vec<_> = local.iter().map(|tag| short(tag)).collect();
     let is_there = |image: &str| {
         let (name, tag) = short(image);
         local.iter().any(|(known, version)| *known == name && (tag.is_none() || *version == tag))
     };
     images.iter().filter(|(_, image)| !is_there(image)).map(|(service, _)| service.clone()).collect()
+}
+
+/// Whether two references name one image: of Docker Hub also by its long name, without a tag the `latest`.
+pub fn same_image(one: &str, other: &str) -> bool {
+    let (one, other) = (short(one), short(other));
+    one.0 == other.0 && one.1.unwrap_or("latest") == other.1.unwrap_or("latest")
+}
+
+/// Name and tag of an image.
+fn short(reference: &str) -> (&str, Option<&str>) {
+    let (name, tag) = split_tag(reference);
+    (name.strip_prefix("docker.io/").map_or(name, |rest| rest.strip_prefix("library/").unwrap_or(rest)), tag)
 }
 
 /// The images that are copied before a release is pushed, sorted by service.

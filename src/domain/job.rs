@@ -297,11 +297,6 @@ pub enum JobSpec {
         /// Image name without tag.
         repository: String,
     },
-    /// Removes one image.
-    RemoveImage {
-        /// Reference with tag.
-        image: String,
-    },
     /// Removes images, each once; what is not there or in use is success.
     RemoveImageList {
         /// References.

@@ -36,6 +36,8 @@ pub fn text(line: Line, name: &str, version: &str) -> String {
 pub const UPLOAD_BEGUN: &str = "First package of the sources received";
 /// Its end.
 pub const UPLOAD_FINISHED: &str = "Sources received, the build starts";
+/// Its end by a cancel.
+pub const UPLOAD_CANCELLED: &str = "The upload of the sources was canceled";
 /// Its end without one.
 pub const UPLOAD_EXPIRED: &str = "The upload of the sources has stopped: nothing came for 10 minutes";
 

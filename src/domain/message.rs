@@ -304,6 +304,13 @@ pub enum Record {
         /// The version; `None`: it may be tried again.
         version: Option<String>,
     },
+    /// Which versions of an app were replaced or refused, whose images are not removed yet.
+    Superseded {
+        /// The app.
+        app: AppKey,
+        /// The versions.
+        versions: Vec<String>,
+    },
     /// An app is forgotten.
     Delete {
         /// The app.

@@ -155,6 +155,8 @@ pub struct Recorded {
     pub outbox: Vec<(u64, AppKey, serde_json::Value)>,
     /// Versions that did not prove themselves (decision 30).
     pub refused: Vec<(AppKey, String)>,
+    /// Versions that were replaced or refused, whose images are not removed yet.
+    pub superseded: Vec<(AppKey, Vec<String>)>,
     /// A backend's list was taken at least once since the database was created or recovered.
     pub synced: bool,
 }

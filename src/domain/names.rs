@@ -99,9 +99,11 @@ pub fn parse_project(text: &str) -> Option<Parsed> {
     (!parsed.name.is_empty()).then_some(parsed)
 }
 
-/// Whether an app name may become a part of a path (storage chapter 7.1): it comes from outside.
+/// Whether an app name may become a part of a path (storage chapter 7.1): it comes from outside. No line of a log and no
+/// listing of a terminal shows control characters as what they are, so they are refused as well.
 pub fn is_path_part(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+    let is_bad = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && !name.contains(is_bad)
 }
 
 /// The name of an archive while it arrives, by the transfer numbered `number`.
@@ -239,7 +241,21 @@ mod tests {
 
     #[test]
     fn a_name_from_outside_cannot_leave_its_folder() {
-        for name in ["", ".", "..", "../x", "a/b", "a\\b", "a\0b", ".hidden", &"x".repeat(129)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a\\b",
+            "a\0b",
+            ".hidden",
+            "a\nb",
+            "a\tb",
+            "\x1b[31ma",
+            "a\u{85}",
+            &"x".repeat(129),
+        ] {
             assert!(!is_path_part(name), "{name:?}");
         }
         assert!(is_path_part("My App_1.2"));

@@ -154,12 +154,20 @@ impl State {
         }
         if purpose.correct {
             ids.iter().for_each(|id| self.prove(*id));
-            ids.into_iter().for_each(|id| self.drive_after_outage(id, reporting));
+            ids.iter().for_each(|id| self.drive_after_outage(*id, reporting));
         }
+        ids.into_iter().for_each(|id| self.finish_update(id));
         if std::mem::take(&mut self.engine.again) {
             self.observe();
         }
         self.on_engine_ready();
+    }
+
+    /// An update was cut off when all but the clean-up was done.
+    fn finish_update(&mut self, id: AppKey) {
+        if self.apps.get(&id).is_some_and(|app| app.is_idle() && app.unneeded().next().is_some()) {
+            self.begin(id, Action::CleanUp);
+        }
     }
 
     /// Compares one app with what a listing shows, if nothing was done with it since that began.
@@ -189,11 +197,20 @@ impl State {
             self.note(Level::Info, format!("{id}: container {kept} is of an update that has ended, it is removed"));
             self.detach(id, JobSpec::RemoveContainer { container: kept });
         }
+        let is_left = found.as_ref().is_some_and(|it| matches!(it.status.as_str(), "created" | "exited" | "dead"));
         if correct || reporting {
             self.correct(id, found, seen, reporting);
-        } else {
+        } else if !(is_left && self.needs_no_container(id)) {
             self.judge(id, found);
         }
+        // The engine may have made it when nobody waited for it any more.
+        if is_left && self.needs_no_container(id) {
+            self.begin(id, Action::Disband);
+        }
+    }
+
+    fn needs_no_container(&self, id: AppKey) -> bool {
+        self.apps.get(&id).is_some_and(|app| app.is_idle() && app.needs_no_container())
     }
 
     /// Looks at one app's container, if it may have one: at most one look at a time.

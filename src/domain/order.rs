@@ -24,13 +24,17 @@ impl State {
     /// Why there can be none: it fails the action.
     pub(super) fn job_of(&mut self, id: AppKey, step: Step) -> Result<Option<JobSpec>, String> {
         let app = self.apps.get(&id).ok_or("the app is unknown")?;
+        let (kind, folder) = (app.kind(), folder(app));
         match step {
             Step::DeleteFiles if !self.owns_files(id) => Ok(None),
-            Step::DeleteFiles => Ok(Some(JobSpec::DeleteFiles(folder(app)))),
+            Step::DeleteFiles => Ok(Some(JobSpec::DeleteFiles(folder))),
             Step::RemoveStray => Ok(self.first_stray(id).as_ref().map(Stray::removal)),
             Step::NeedCompose => Ok(Some(JobSpec::FindCompose)),
+            Step::RemoveOldImage => Ok(self.replaced_images(id)),
+            // Another app was given one of them meanwhile.
+            Step::PutBack if !self.takes_ports_back(id) => Ok(None),
             Step::RemoveKept => Ok(Some(JobSpec::RemoveContainer { container: names::kept(id) })),
-            _ if app.kind() == Kind::Compose => self.job_of_project(id, step),
+            _ if kind == Kind::Compose => self.job_of_project(id, step),
             _ => self.job_of_container(id, step),
         }
     }
@@ -58,6 +62,7 @@ impl State {
                 let Login { username, password, .. } = self.own_login(run);
                 JobSpec::Pull { image: names.tagged(&version), username, password, container }
             }
+            Step::Start if run.is_back => return Ok(None),
             Step::Start => return self.launch(id, &names).map(|launch| Some(JobSpec::Start(Box::new(launch)))),
             Step::Prove => JobSpec::Look { container },
             Step::Stop => JobSpec::Stop { container },
@@ -66,8 +71,6 @@ impl State {
             Step::PutBack => JobSpec::PutBack { container, kept: names::kept(id) },
             Step::RemoveImages => JobSpec::RemoveImages { repository: names.image },
             Step::NeedImage => JobSpec::HasImage { repository: names.image },
-            Step::RemoveOldImage if run.old_version.is_empty() || run.old_version == app.version => return Ok(None),
-            Step::RemoveOldImage => JobSpec::RemoveImage { image: names.tagged(&run.old_version) },
             Step::Build => JobSpec::Build(Box::new(Build {
                 app_name: app.name.clone(),
                 image: names.image,
@@ -100,12 +103,11 @@ impl State {
                 return Ok(Some(JobSpec::MissingImages { images }));
             }
             Step::RemoveImages => {
-                // What cannot be read names no image.
-                let images = compose::images(definition).unwrap_or_default().into_values().collect();
+                let all = [Release::Installed, Release::Newest].map(|release| app.definition(release));
+                let images = self.unused(id, all.into_iter().flat_map(images_of));
                 return Ok(Some(JobSpec::RemoveImageList { images }));
             }
             Step::Unpack => return Ok(Some(JobSpec::Unpack { app_name: app.name.clone() })),
-            Step::RemoveOldImage => return Ok(None),
             Step::Rehost(n) => return self.rehost(id, n),
             _ => {}
         }
@@ -142,6 +144,45 @@ impl State {
             Err(error) => return Err(error),
         };
         Ok(Some(JobSpec::Compose { project: Box::new(project), logins, command }))
+    }
+
+    /// The images of releases that the app does not need any more, and no other app either.
+    fn replaced_images(&mut self, id: AppKey) -> Option<JobSpec> {
+        let app = self.apps.get(&id)?;
+        let names = self.names(id, &app.name);
+        let images = self.unused(id, app.unneeded().map(|version| names.tagged(version)));
+        if images.is_empty() {
+            self.forget_superseded(id);
+            return None;
+        }
+        Some(JobSpec::RemoveImageList { images })
+    }
+
+    /// Those of `images` that no other app is made of, each once.
+    fn unused(&self, id: AppKey, images: impl Iterator<Item = String>) -> Vec<String> {
+        let others = self.apps.values().filter(|other| other.id != id && !other.wanted.is_gone());
+        let used: Vec<String> = others.flat_map(|other| self.made_of(other)).collect();
+        let mut unused: Vec<String> = Vec::new();
+        for image in images {
+            if !used.iter().chain(&unused).any(|known| compose::same_image(known, &image)) {
+                unused.push(image);
+            }
+        }
+        unused
+    }
+
+    /// The images that an app needs, in its installed version and in the newest one.
+    fn made_of(&self, app: &App) -> Vec<String> {
+        let image = self.names(app.id, &app.name).image;
+        match (app.kind(), app.id.stage, &app.request) {
+            (Kind::Compose, _, Some(request)) => [&request.docker_compose, &request.new_docker_compose]
+                .into_iter()
+                .flatten()
+                .flat_map(images_of)
+                .collect(),
+            (_, Stage::Dev, _) => vec![image],
+            _ => vec![format!("{image}:{}", app.version_that_runs())],
+        }
     }
 
     fn without_definition(&self, id: AppKey) -> Result<Project, String> {
@@ -242,6 +283,11 @@ impl App {
             .or(request.docker_compose.as_ref())
             .unwrap_or(&Value::Null)
     }
+}
+
+/// The images of a definition; what cannot be read names none.
+fn images_of(definition: &Value) -> impl Iterator<Item = String> + use<> {
+    compose::images(definition).unwrap_or_default().into_values()
 }
 
 /// Directory of an app.

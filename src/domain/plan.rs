@@ -74,7 +74,8 @@ pub enum Step {
     Prove,
     /// The trial is over: what is started from here on is the installed release.
     EndTrial,
-    /// Job: put the kept container back and start it; if there is none, the installed release is started anew.
+    /// Job: put the kept container back and start it, if its ports are free still: then the next [`Step::Start`] has nothing
+    /// to do.
     PutBack,
     /// Job: remove the kept container.
     RemoveKept,
@@ -82,7 +83,7 @@ pub enum Step {
     Refuse,
     /// Take over the newest version as the installed one.
     Adopt,
-    /// Job: remove the image that was installed before the update; its failure is no failure.
+    /// Job: remove the images of versions that were replaced or refused; its failure is no failure.
     RemoveOldImage,
     /// Mark the update as canceled.
     CancelUpdate,
@@ -238,9 +239,6 @@ pub fn fetch_missing(announce: bool) -> Plan {
     [shown, &[Step::Token, say(Line::Downloading), Step::PullMissing]].concat()
 }
 
-/// What putting back inserts where nothing was kept: the installed release is made anew.
-pub const START_ANEW: &[Step] = &[Step::Start];
-
 /// The steps of `action`.
 pub fn plan(action: Action, case: Case) -> Plan {
     let join = |parts: &[&[Step]]| parts.concat();
@@ -264,6 +262,8 @@ pub fn plan(action: Action, case: Case) -> Plan {
         Action::Update => update(case),
         Action::RollBack => roll_back(case, &[Step::Refuse, Step::CancelUpdate], &[say(Line::RolledBack)]),
         Action::Restore => roll_back(case, &[], &[]),
+        Action::CleanUp => vec![Step::RemoveOldImage],
+        Action::Disband => vec![Step::Disband],
         // The pull may just have ended, and before a start there may be an old container.
         Action::CancelPull if plain && case.target == AppState::Uninstalled => {
             join(&[CLEAR, &[report(AppState::Removed)], LEAVE, &[Step::Forget]])
@@ -399,7 +399,7 @@ fn publish(case: Case) -> Plan {
 fn update(case: Case) -> Plan {
     let plain = case.kind == Kind::Plain;
     let compose: &[Step] = if plain { &[] } else { &[Step::NeedCompose] };
-    // The old images of a project may be those of other apps.
+    // The old images of a project stay (3.12).
     let clean: &[Step] = if plain { &[Step::RemoveKept, Step::RemoveOldImage] } else { &[] };
     let change: &[Step] = match case.target {
         AppState::Running => &[
@@ -434,7 +434,7 @@ fn update(case: Case) -> Plan {
 
 fn roll_back(case: Case, before: &[Step], after: &[Step]) -> Plan {
     let back: &[Step] = match case.kind {
-        Kind::Plain => &[Step::RemoveContainer, Step::PutBack],
+        Kind::Plain => &[Step::RemoveContainer, Step::PutBack, Step::RemoveKept, Step::Start],
         Kind::Compose => &[Step::Down, Step::Start],
     };
     let runs: &[Step] = if case.target == AppState::Running { &[report(AppState::Running), Step::Follow] } else { &[] };
@@ -484,6 +484,8 @@ mod tests {
             Update,
             RollBack,
             Restore,
+            CleanUp,
+            Disband,
             Build,
             Publish,
             RemoveThenPublish,

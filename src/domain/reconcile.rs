@@ -13,7 +13,7 @@ use super::job::JobSpec;
 use super::lines;
 use super::message::{Effect, Level, LogCommand, Record};
 use super::order::log_of;
-use super::plan;
+use super::plan::{self, Kind};
 use super::slot::{App, Redrives, Run, Slot, Wait, Why};
 use super::timers::Timer;
 use super::transition::{self, Action};
@@ -271,7 +271,7 @@ impl State {
         let updated = self.id();
         let Some(app) = self.apps.get_mut(&id) else { return };
         let (Slot::Busy(run), Some(request)) = (&mut app.slot, &mut app.request) else { return };
-        app.version.clone_from(&run.newest);
+        let before = std::mem::replace(&mut app.version, run.newest.clone());
         app.release_key = run.new_release_key;
         app.updated = updated;
         app.update_status = UpdateStatus::PendingRemoteConfirmation;
@@ -285,7 +285,26 @@ impl State {
         if request.newest_version == app.version {
             request.new_docker_compose = None;
         }
+        if app.kind() == Kind::Plain {
+            app.superseded.retain(|version| *version != app.version && *version != before);
+            app.superseded.extend(Some(before).filter(|before| !before.is_empty() && *before != app.version));
+        }
+        self.persist_superseded(id);
         self.persist_request(id);
+    }
+
+    /// The images of versions that an app does not need any more are gone, or cannot be removed.
+    pub(super) fn forget_superseded(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get_mut(&id) else { return };
+        let unneeded: Vec<String> = app.unneeded().cloned().collect();
+        app.superseded.retain(|version| !unneeded.contains(version));
+        self.persist_superseded(id);
+    }
+
+    fn persist_superseded(&mut self, id: AppKey) {
+        let Some(app) = self.apps.get(&id) else { return };
+        let versions = app.superseded.clone();
+        self.persist(Record::Superseded { app: id, versions });
     }
 
     /// Whether an app's directory is its own: two apps of one name share it (decision 31), and a name that is no name of a
@@ -306,6 +325,9 @@ impl State {
         self.timers.clear(Timer::Prove(id));
         if app.refused.is_some() {
             self.persist(Record::Refused { app: id, version: None });
+        }
+        if !app.superseded.is_empty() {
+            self.persist(Record::Superseded { app: id, versions: Vec::new() });
         }
         self.persist(Record::Delete { app: id });
         if app.release_build {
@@ -348,8 +370,13 @@ impl State {
     pub(super) fn refuse_version(&mut self, id: AppKey) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         if let Slot::Busy(run) = &app.slot {
-            app.refused = Some(run.newest.clone());
+            let version = run.newest.clone();
+            if app.kind() == Kind::Plain && !app.superseded.contains(&version) {
+                app.superseded.push(version.clone());
+            }
+            app.refused = Some(version);
             self.persist_refused(id);
+            self.persist_superseded(id);
         }
     }
 

@@ -61,6 +61,8 @@ pub struct App {
     pub unknown: bool,
     /// The version that did not prove itself: not tried again by itself (decision 30).
     pub refused: Option<String>,
+    /// Versions that updates have replaced, or that were refused, whose images are not removed yet.
+    pub superseded: Vec<String>,
     /// What it was before a request gave it another name, or made a project of a container or the reverse: removed before
     /// anything else is done with it.
     pub strays: Vec<Stray>,
@@ -150,8 +152,8 @@ pub struct Run {
     pub disturbed: bool,
     /// What [`Step::RemoveStray`] removes now.
     pub stray: Option<Stray>,
-    /// Version before an update.
-    pub old_version: String,
+    /// The release before is put back: it need not be started.
+    pub is_back: bool,
     /// The newest version when it began: what a pull fetches and an update takes over, whatever is asked for meanwhile.
     pub newest: String,
     /// Its release.
@@ -181,7 +183,7 @@ impl Run {
             trial_since: None,
             disturbed: false,
             stray: None,
-            old_version: app.version.clone(),
+            is_back: false,
             newest: if newest.is_empty() { app.version.clone() } else { newest },
             new_release_key: app.request.as_ref().map_or(0, |request| request.new_release_key),
             definition: app.request.as_ref().and_then(|request| request.new_docker_compose.clone()),
@@ -239,6 +241,7 @@ impl App {
             promoted: false,
             unknown: false,
             refused: None,
+            superseded: Vec::new(),
             strays: Vec::new(),
             slot: Slot::Idle,
             again: None,
@@ -327,6 +330,12 @@ impl App {
         (asked && ends_it && !run.action.takes_away() && !run.action.is_update()).then_some(cell)
     }
 
+    /// Whether it is where it is wanted, and a container is of no use there.
+    pub fn needs_no_container(&self) -> bool {
+        let rests = |state: AppState| state == AppState::Present || state.is_gone();
+        rests(self.state) && rests(self.wanted) && self.is_settled()
+    }
+
     /// Whether it waits in its crash loop.
     pub fn waits_after_crash(&self) -> bool {
         self.crash.is_some_and(|crash| crash.waits)
@@ -339,6 +348,12 @@ impl App {
                 && request.wants_update_from(&self.version)
                 && self.refused.as_ref() != Some(&request.newest_version)
         })
+    }
+
+    /// Those of the superseded versions that nobody wants: the newest one may be asked for again.
+    pub fn unneeded(&self) -> impl Iterator<Item = &String> {
+        let newest = self.request.as_ref().map(|request| &request.newest_version);
+        self.superseded.iter().filter(move |version| **version != self.version && Some(*version) != newest)
     }
 
     /// Whether it is where it is wanted.

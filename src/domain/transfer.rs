@@ -166,11 +166,15 @@ impl State {
         let Some(transfer) = line.transfer.as_mut().filter(|transfer| !transfer.cancelled) else { return };
         transfer.cancelled = true;
         let (number, discard) = (transfer.number, transfer.upload(Piece::Discard));
-        let is_idle = line.running.is_none();
+        let does = line.running.map(|(_, does)| does);
         self.timers.clear(Timer::Progress(number));
         self.note(Level::Info, format!("{container}: the upload is cancelled"));
-        if is_idle {
+        if does.is_none() {
             self.start_job(Job::Detached(None), discard);
+        }
+        // What is at its end comes to it.
+        if does != Some(Does::End) {
+            self.say_of_transfer(container, lines::UPLOAD_CANCELLED);
         }
     }
 

@@ -60,6 +60,11 @@ pub enum Action {
     RollBack,
     /// The agent or the engine went away while a new release was on trial: likewise, but it may be tried again.
     Restore,
+    /// Images are left of versions that nobody wants any more: the agent or the engine went away before they were removed,
+    /// or they are of a release that was refused.
+    CleanUp,
+    /// A container is left of a start that was called off: the engine made it when nobody waited for it any more.
+    Disband,
     /// The backend does not know the app: its container goes, its data stays (5.5 a).
     Discard,
 }
@@ -150,7 +155,8 @@ impl Action {
 
     /// Whether it does nothing but stop and remove, or interrupts something: that is not interrupted itself.
     pub fn takes_away(self) -> bool {
-        self.is_cancel() || matches!(self, Action::Stop | Action::Remove | Action::Uninstall | Action::Discard)
+        use Action::*;
+        self.is_cancel() || matches!(self, Stop | Remove | Uninstall | CleanUp | Disband | Discard)
     }
 
     /// Whether it is an update, and how it ends.

@@ -81,12 +81,6 @@ impl State {
             run.accepted = false;
             run.trial |= step == Step::Keep;
         }
-        if step == Step::PutBack && !self.takes_ports_back(id) {
-            if let Some(Slot::Busy(run)) = self.apps.get_mut(&id).map(|app| &mut app.slot) {
-                insert(&mut run.steps, plan::START_ANEW);
-            }
-            return self.order(id, Step::RemoveKept);
-        }
         match self.job_of(id, step) {
             Ok(Some(spec)) => {
                 let job = self.start_job(Job::Step(id), spec);
@@ -102,7 +96,7 @@ impl State {
     }
 
     /// The host ports of the release before are the app's again, unless another app was given one meanwhile.
-    fn takes_ports_back(&mut self, id: AppKey) -> bool {
+    pub(super) fn takes_ports_back(&mut self, id: AppKey) -> bool {
         let seen = self.apps.get(&id).and_then(|app| app.seen.as_ref());
         let bindings = seen.map(|container| container.bindings.clone()).unwrap_or_default();
         bindings.iter().all(|it| self.ports.take_back(&PortKey::plain(id, it.protocol, it.port), it.host_port))
@@ -126,10 +120,7 @@ impl State {
             (_, Outcome::Cancelled) => self.end_cancelled(id),
             (_, Outcome::EngineGone(reason)) => self.interrupt(id, &reason),
             (Step::Prove, Outcome::Looked(found)) => self.judge_trial(id, found.as_deref()),
-            (_, Outcome::ComposeMissing) => {
-                self.say(id, lines::NO_COMPOSE.to_owned());
-                self.fail_silently(id, lines::NO_COMPOSE, Retry::Later);
-            }
+            (_, Outcome::ComposeMissing) => self.fail_step(id, step, lines::NO_COMPOSE),
             (Step::RemoveStray, Outcome::Done) => {
                 app.strays.retain(|stray| Some(stray) != run.stray.as_ref());
                 if !app.strays.is_empty() {
@@ -159,13 +150,24 @@ impl State {
                 insert(&mut run.steps, &plan::fetch_missing(announce));
                 self.advance(id);
             }
-            (Step::PutBack, Outcome::Failed(reason)) => {
-                insert(&mut run.steps, plan::START_ANEW);
-                self.note(Level::Info, format!("{id}: the installed release is started anew: {reason}"));
+            (Step::PutBack, Outcome::Done) => {
+                run.is_back = true;
                 self.advance(id);
             }
-            (Step::RemoveOldImage | Step::RemoveKept, Outcome::Failed(error)) => {
-                self.note(Level::Debug, format!("{id}: {step:?}: {error}"));
+            (Step::PutBack | Step::RemoveKept, Outcome::Failed(error)) => {
+                self.note(Level::Info, format!("{id}: {step:?}: {error}"));
+                self.advance(id);
+            }
+            (Step::RemoveOldImage, outcome) => {
+                if let Outcome::Failed(error) = outcome {
+                    self.note(Level::Debug, format!("{id}: {step:?}: {error}"));
+                }
+                self.forget_superseded(id);
+                self.advance(id);
+            }
+            // It is tried again after the next listing.
+            (_, Outcome::Failed(error)) if run.action == Action::Disband => {
+                self.note(Level::Info, format!("{id}: {step:?}: {error}"));
                 self.advance(id);
             }
             (_, Outcome::Failed(error)) => self.fail_step(id, step, &error),
@@ -182,7 +184,7 @@ impl State {
         let Some(app) = self.apps.get(&id) else { return };
         let Slot::Busy(run) = &app.slot else { return };
         if run.trial {
-            return self.roll_back(id, error);
+            return self.end_trial(id, error);
         }
         let plain = app.kind() == Kind::Plain;
         match step {
@@ -242,8 +244,7 @@ impl State {
         let runs = |container: &&Container| container.status == "running" && container.exit_code <= 0;
         let Some(container) = found.filter(runs) else {
             let reason = found.map_or("its container is gone".to_owned(), lines::ended);
-            // An engine that ended took it along: that is no failure of the release, which is tried again.
-            return if run.disturbed { self.interrupt(id, &reason) } else { self.roll_back(id, &reason) };
+            return self.end_trial(id, &reason);
         };
         let (ran, healthy_within) = (now.saturating_sub(since), probation * HEALTHY_WITHIN);
         let left = match container.health {
@@ -262,6 +263,13 @@ impl State {
                 self.timers.set(Timer::Prove(id), now + left);
             }
         }
+    }
+
+    /// The new release does not run. An engine that ended took it along: that is no failure of the release, which is tried
+    /// again.
+    fn end_trial(&mut self, id: AppKey, reason: &str) {
+        let Some(Slot::Busy(run)) = self.apps.get(&id).map(|app| &app.slot) else { return };
+        if run.disturbed { self.interrupt(id, reason) } else { self.roll_back(id, reason) }
     }
 
     /// The new release has failed: the one before comes back, without asking anybody (decision 30).

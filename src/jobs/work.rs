@@ -113,7 +113,6 @@ impl Work<'_> {
             JobSpec::Stop { container } => done(self.stop(container)),
             JobSpec::RemoveContainer { container } => done(self.remove_container(container)),
             JobSpec::RemoveImages { repository } => done(self.remove_images(repository)),
-            JobSpec::RemoveImage { image } => done(self.remove_image(image)),
             JobSpec::RemoveImageList { images } => done(self.remove_image_list(images)),
             JobSpec::Compose { project, logins, command } => self.compose(project, logins, command),
             JobSpec::FindCompose => self.find_compose(),

@@ -130,7 +130,22 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
         let long = "x".repeat(129);
-        let files = ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "a\0b", ".hidden", &long, "demo.tgz.part-7"];
+        let files = [
+            "",
+            ".",
+            "..",
+            "../x",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "a\0b",
+            "a\nb.tgz",
+            "a\rb.tgz",
+            "\x1b[2Ja.tgz",
+            ".hidden",
+            &long,
+            "demo.tgz.part-7",
+        ];
         for file in files {
             let told = decoded(json!(["BEGIN", file, "dev_7_demo", 5, "t"])).unwrap_err();
             assert!(told.starts_with("failed to parse file name"), "{file:?}: {told}");
@@ -151,6 +166,8 @@ mod tests {
             "dev_7_a#b",
             "dev_7_a\nb",
             "dev_7_a\0b",
+            "dev_7_a\x1bb",
+            "dev_7_a\u{7f}b",
             &format!("dev_7_{long}"),
         ];
         for name in containers {

@@ -14,6 +14,9 @@ const SYNCED: &str = "synced_at";
 /// Begin of the entries of `Meta` that name the version of an app that did not prove itself; its key and stage follow.
 const REFUSED: &str = "refused/";
 
+/// The same for the versions that were replaced or refused, whose images are not removed yet: a list in JSON.
+const SUPERSEDED: &str = "superseded/";
+
 /// A record as a write; `None` for what is not a write of a turn.
 pub fn write(record: Record, now: Wall) -> Option<Write> {
     Some(match record {
@@ -31,8 +34,10 @@ pub fn write(record: Record, now: Wall) -> Option<Write> {
             requested_state: stored(requested).to_owned(),
             at,
         },
-        Record::Refused { app, version } => {
-            Write::Meta { key: format!("{REFUSED}{}/{}", app.key, app.stage.text()), value: version }
+        Record::Refused { app, version } => Write::Meta { key: of_app(REFUSED, app), value: version },
+        Record::Superseded { app, versions } => {
+            let value = (!versions.is_empty()).then(|| Value::from(versions).to_string());
+            Write::Meta { key: of_app(SUPERSEDED, app), value }
         }
         Record::Delete { app } => Write::DeleteApp { app_key: app.key, stage: app.stage.text().to_owned() },
         Record::OutboxPut { id, app, payload, at } => {
@@ -81,8 +86,10 @@ fn row_of(request: Request, current: AppState) -> RequestedRow {
 pub fn recorded(loaded: Loaded) -> (Recorded, Vec<String>) {
     let mut odd = loaded.skipped;
     let mut recorded = Recorded { synced: loaded.meta.contains_key(SYNCED), ..Recorded::default() };
-    recorded.refused =
-        loaded.meta.iter().filter_map(|(key, version)| Some((refused_key(key)?, version.clone()))).collect();
+    let meta = || loaded.meta.iter();
+    recorded.refused = meta().filter_map(|(key, version)| Some((app_in(REFUSED, key)?, version.clone()))).collect();
+    let versions = |text: &str| serde_json::from_str(text).ok();
+    recorded.superseded = meta().filter_map(|(key, text)| Some((app_in(SUPERSEDED, key)?, versions(text)?))).collect();
     for row in loaded.states {
         match app_of(row) {
             Ok(app) => recorded.apps.push(app),
@@ -104,8 +111,13 @@ pub fn recorded(loaded: Loaded) -> (Recorded, Vec<String>) {
     (recorded, odd)
 }
 
-fn refused_key(text: &str) -> Option<AppKey> {
-    let (key, stage) = text.strip_prefix(REFUSED)?.split_once('/')?;
+/// The entry of `Meta` that says something of an app.
+fn of_app(what: &str, app: AppKey) -> String {
+    format!("{what}{}/{}", app.key, app.stage.text())
+}
+
+fn app_in(what: &str, text: &str) -> Option<AppKey> {
+    let (key, stage) = text.strip_prefix(what)?.split_once('/')?;
     Some(AppKey { key: key.parse().ok()?, stage: stage.parse().ok()? })
 }
 
@@ -190,13 +202,29 @@ mod tests {
         };
         let loaded = Loaded {
             states: vec![row("PROD", "RUNNING"), row("TEST", "RUNNING"), row("DEV", "FLYING")],
-            meta: [("synced_at".to_owned(), "x".to_owned())].into(),
+            meta: [
+                ("synced_at", "x"),
+                ("refused/1/PROD", "2.0.0"),
+                ("superseded/1/PROD", r#"["1.0.0","a\nb"]"#),
+                ("superseded/2/PROD", "no list"),
+                ("superseded/1/TEST", "[]"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
             ..Loaded::default()
         };
         let (recorded, odd) = recorded(loaded);
         assert_eq!(recorded.apps.len(), 1);
         assert_eq!(recorded.apps[0].id, AppKey { key: 1, stage: Stage::Prod });
         assert!(recorded.synced);
+        let id = recorded.apps[0].id;
+        assert_eq!(recorded.refused, [(id, "2.0.0".to_owned())]);
+        let versions = vec!["1.0.0".to_owned(), "a\nb".to_owned()];
+        assert_eq!(recorded.superseded, [(id, versions.clone())]);
+        let wrote = |versions| write(Record::Superseded { app: id, versions }, Wall::default());
+        let entry = |value| Some(Write::Meta { key: "superseded/1/PROD".to_owned(), value });
+        assert_eq!(wrote(versions), entry(Some(r#"["1.0.0","a\nb"]"#.to_owned())));
+        assert_eq!(wrote(Vec::new()), entry(None));
         assert_eq!(odd.len(), 2);
     }
 

@@ -209,7 +209,7 @@ fn s13_removing_images_that_are_gone_or_in_use_is_success() {
     assert_eq!(jobs.perform(remove()), Outcome::Done);
     assert_eq!(jobs.perform(has()), Outcome::HasImage(false));
     assert_eq!(jobs.perform(remove()), Outcome::Done, "there is none");
-    assert_eq!(jobs.perform(JobSpec::RemoveImage { image: IMAGE.to_owned() }), Outcome::Done);
+    assert_eq!(jobs.perform(JobSpec::RemoveImageList { images: vec![IMAGE.to_owned()] }), Outcome::Done);
     assert_eq!(daemon.images(), ["registry.test/apps/prod_amd64_900001_app2:1.0.0"]);
 }
 

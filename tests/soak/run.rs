@@ -364,6 +364,8 @@ impl<M: Machine> Run<'_, M> {
                         releases.any(|(image, tag)| images.contains(&app.reference(&image, &tag)))
                     }
                     (Kind::Compose, _) => false,
+                    // A build that is called off leaves the image of the one before (3.15).
+                    (Kind::Development, _) if matches!(wish, Wish::Cancel { .. }) => false,
                     _ => has_image,
                 };
                 must(containers.is_empty() && !has_image, "containers or images")?;

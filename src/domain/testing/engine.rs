@@ -45,7 +45,6 @@ pub(in crate::domain) fn name(spec: &JobSpec) -> Option<String> {
         JobSpec::Stop { .. } => "stop".to_owned(),
         JobSpec::RemoveContainer { container } => format!("remove {container}"),
         JobSpec::RemoveImages { .. } => "remove images".to_owned(),
-        JobSpec::RemoveImage { image } => format!("remove image {image}"),
         JobSpec::HasImage { .. } => "has image".to_owned(),
         JobSpec::DeleteFiles(_) => "delete files".to_owned(),
         JobSpec::Compose { command, .. } => match command {
@@ -135,10 +134,6 @@ impl Engine {
             }
             JobSpec::RemoveImages { repository } => {
                 self.images.retain(|image| !image.starts_with(&format!("{repository}:")));
-                Outcome::Done
-            }
-            JobSpec::RemoveImage { image } => {
-                self.images.remove(image);
                 Outcome::Done
             }
             JobSpec::HasImage { repository } => {

@@ -15,6 +15,7 @@ pub(in crate::domain) struct Tables {
     pub outbox: BTreeMap<u64, (AppKey, Value)>,
     pub meta: BTreeMap<String, String>,
     pub refused: BTreeMap<AppKey, String>,
+    pub superseded: BTreeMap<AppKey, Vec<String>>,
 }
 
 impl Tables {
@@ -53,6 +54,10 @@ impl Tables {
                     None => self.refused.remove(app),
                 };
             }
+            Record::Superseded { app, versions } => {
+                self.superseded.insert(*app, versions.clone());
+                self.superseded.retain(|_, versions| !versions.is_empty());
+            }
             Record::Delete { app } => {
                 self.apps.remove(app);
                 self.requests.remove(app);
@@ -78,6 +83,7 @@ impl Tables {
             apps: self.apps.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(id, (app, payload))| (*id, *app, payload.clone())).collect(),
             refused: self.refused.iter().map(|(app, version)| (*app, version.clone())).collect(),
+            superseded: self.superseded.clone().into_iter().collect(),
             synced: self.meta.contains_key("synced_at"),
         }
     }

@@ -254,6 +254,53 @@ fn an_update_that_does_not_prove_itself_brings_the_old_definition_back() {
 }
 
 #[test]
+fn a_device_that_loses_its_compose_during_a_trial_goes_back_to_the_release_before() {
+    let mut world = running();
+    world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Up { .. }, .. });
+    update(&mut world);
+    world.settle();
+    let job = world.job(|spec| matches!(spec, JobSpec::Compose { .. }));
+    world.ended(job, Outcome::ComposeMissing);
+    world.holds = |_| false;
+    reports(&mut world, &["1 UPDATING", "1 PRESENT canceled", "1 RUNNING canceled"]);
+    assert_eq!(services(&world), ["db", "web"]);
+    assert_eq!(world.tables.requests[&prod(1)].docker_compose, Some(definition("1.0.0")));
+    // Without any compose nothing can be started: it fails, and runs as soon as there is one.
+    let mut world = running();
+    world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Up { .. }, .. });
+    update(&mut world);
+    world.settle();
+    world.engine.without_compose = true;
+    world.holds = |_| false;
+    reports(&mut world, &["1 UPDATING", "1 FAILED"]);
+    world.engine.without_compose = false;
+    world.pass(secs(3600));
+    assert_eq!((services(&world), world.tables.apps[&prod(1)].version.as_str()), (vec!["db", "web"], "1.0.0"));
+}
+
+#[test]
+fn a_removed_project_leaves_no_image_of_a_release_that_was_refused_and_takes_none_of_another_app() {
+    let mut world = running();
+    world.engine.images.insert("registry/apps/kept:1".to_owned());
+    world.request(2, "PRESENT", json!({"docker_compose": {"services": {"db": {"image": "postgres:16"}}}}));
+    world.settle();
+    update(&mut world);
+    world.pass(secs(10));
+    let name = format!("{PROJECT}-web-1");
+    world.engine.exit(&name, 7);
+    world.project_event(1, &name, "die");
+    world.pass(secs(10));
+    assert!(world.engine.images.contains("registry/apps/web:2.0.0"));
+    world.request(1, "REMOVED", json!({"request_update": false}));
+    world.settle();
+    let images: Vec<_> = world.engine.images.iter().collect();
+    assert_eq!(images, ["postgres:16", "registry/apps/kept:1"]);
+    world.request(2, "REMOVED", json!({}));
+    world.settle();
+    assert!(!world.engine.images.contains("postgres:16"));
+}
+
+#[test]
 fn s7_a_project_is_found_as_it_is_at_a_start() {
     let mut world = running();
     world.crash();

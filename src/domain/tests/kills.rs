@@ -107,20 +107,40 @@ fn s7_a_removal_and_an_uninstall_are_finished() {
     );
 }
 
+/// The update of app 1 to 2.0.0.
+fn update(world: &mut World, target: &str) {
+    let wish = json!({"newest_version": "2.0.0", "request_update": true, "present_version": "1.0.0"});
+    world.request(1, target, wish);
+    // The backend is told what runs by the confirmation, not by the wish.
+    world.backend.wanted.get_mut(&prod(1)).unwrap().insert("present_version".to_owned(), json!(""));
+}
+
+#[test]
+fn s7_the_image_before_an_update_goes_whenever_the_agent_is_killed() {
+    for target in ["RUNNING", "PRESENT"] {
+        let act: fn(&mut World) =
+            if target == "RUNNING" { |it| update(it, "RUNNING") } else { |it| update(it, "PRESENT") };
+        killed_everywhere(World::running, act, |world| {
+            assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+            let images: Vec<_> = world.engine.images.iter().collect();
+            assert_eq!(images, ["registry/apps/prod_amd64_1_demo:2.0.0"], "{:?}", world.trace);
+            assert!(world.tables.superseded.is_empty());
+        });
+    }
+}
+
 #[test]
 fn s7_an_update_is_finished_and_confirmed() {
-    let update = |world: &mut World| {
-        let wish = json!({"newest_version": "2.0.0", "request_update": true, "present_version": "1.0.0"});
-        world.request(1, "RUNNING", wish);
-        // The backend is told what runs by the confirmation, not by the wish.
-        world.backend.wanted.get_mut(&prod(1)).unwrap().insert("present_version".to_owned(), json!(""));
-    };
-    killed_everywhere(World::running, update, |world| {
-        assert!(world.engine.is_running(&container(1)));
-        assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
-        let confirmations = world.trace.iter().filter(|line| line.contains("pending_remote_confirmation")).count();
-        assert!((1..=2).contains(&confirmations), "{confirmations}");
-    });
+    killed_everywhere(
+        World::running,
+        |world| update(world, "RUNNING"),
+        |world| {
+            assert!(world.engine.is_running(&container(1)));
+            assert_eq!(world.tables.apps[&prod(1)].version, "2.0.0");
+            let confirmations = world.trace.iter().filter(|line| line.contains("pending_remote_confirmation")).count();
+            assert!((1..=2).contains(&confirmations), "{confirmations}");
+        },
+    );
 }
 
 #[test]
@@ -218,4 +238,24 @@ fn the_end_of_the_agent_waits_for_its_jobs_and_no_longer_than_ten_seconds() {
     assert_eq!(world.exit, None);
     world.pass(secs(10));
     assert_eq!(world.exit, Some(0));
+}
+
+#[test]
+fn s7_a_container_that_the_engine_made_after_its_start_was_called_off_goes() {
+    for status in ["created", "exited"] {
+        let mut world = World::running();
+        world.request(1, "PRESENT", json!({}));
+        world.settle();
+        let mut late = World::running().engine.containers[&container(1)].clone();
+        late.status = status.to_owned();
+        world.engine.containers.insert(container(1), late);
+        world.trace.clear();
+        world.pass(secs(61));
+        assert!(!world.engine.containers.contains_key(&container(1)), "{status}: {:?}", world.tail());
+        assert_eq!(world.reports(), Vec::<String>::new(), "{status}");
+        // Where it is to run, what has ended is its own matter.
+        world.request(1, "RUNNING", json!({}));
+        world.settle();
+        assert!(world.engine.is_running(&container(1)));
+    }
 }

@@ -223,6 +223,9 @@ fn a_cancelled_transfer_is_gone_and_its_next_piece_says_so() {
         world.step(Event::Tick);
         world.settle();
         assert_eq!(files(&world), [] as [&str; 0]);
+        let said = world.take(&["say"]);
+        assert_eq!(said.last(), Some(&format!("say {}", lines::UPLOAD_CANCELLED)), "once: {said:?}");
+        assert_eq!(said.len(), 2);
         let answer = send(&mut world, word, 3, id);
         match told {
             Some(text) => {
@@ -269,6 +272,8 @@ fn a_cancel_in_the_last_moment_comes_too_late() {
     end_one(&mut world);
     assert_eq!(world.answer_to(end), Some(&empty()));
     assert_eq!(files(&world), [FILE]);
+    assert_eq!(world.take(&["say"]).last(), Some(&format!("say {}", lines::UPLOAD_FINISHED)));
+    assert!(!world.trace.iter().any(|line| line.contains(lines::UPLOAD_CANCELLED)));
 }
 
 #[test]
@@ -461,6 +466,7 @@ fn a_transfer_does_not_expire_while_the_disk_is_slow_and_a_cancelled_one_expires
     end_one(&mut world);
     world.state.cancel_transfer(CONTAINER);
     world.holds = |_| false;
+    world.step(Event::Tick);
     world.trace.clear();
     world.pass(secs(1300));
     assert!(format!("{:?}", world.state.transfers).contains("lines: {}"));

@@ -42,7 +42,7 @@ fn an_update_pulls_first_confirms_once_and_goes_on_to_its_target() {
             "say Demo is running (2.0.0)",
             "remove kept-1-prod",
             "1 RUNNING completed",
-            "remove image registry/apps/prod_amd64_1_demo:1.0.0",
+            "remove images registry/apps/prod_amd64_1_demo:1.0.0",
         ]
     );
     let row = &world.tables.requests[&prod(1)];
@@ -380,4 +380,48 @@ fn with_a_health_check_the_new_release_is_kept_as_soon_as_it_is_well() {
     world.engine.containers.get_mut(&container(1)).unwrap().health = Some(Health::Healthy);
     world.container_event(1, "health_status: healthy");
     reports(&mut world, &["1 PRESENT pending_remote_confirmation", "1 RUNNING completed"]);
+}
+
+#[test]
+fn the_images_of_the_release_before_and_of_the_refused_one_go_with_an_update_and_what_is_used_stays() {
+    let image = |version: &str| format!("registry/apps/prod_amd64_1_demo:{version}");
+    let mut world = rolled_back();
+    assert!(world.engine.images.contains(&image("2.0.0")), "somebody may ask for it again");
+    // Another app, stopped, is made of what the first one was.
+    let other = json!({"services": {"web": {"image": image("1.0.0")}}});
+    world.request(2, "PRESENT", json!({"docker_compose": other}));
+    world.settle();
+    world.request(1, "RUNNING", newest("3.0.0"));
+    world.pass(secs(60));
+    let images: Vec<_> = world.engine.images.iter().filter(|it| it.contains("_1_")).cloned().collect();
+    assert_eq!(images, [image("1.0.0"), image("3.0.0")]);
+    // Without any update: another version is the newest now.
+    let mut world = rolled_back();
+    world.request(1, "RUNNING", json!({"newest_version": "3.0.0", "request_update": false}));
+    world.pass(secs(61));
+    assert!(!world.engine.images.contains(&image("2.0.0")) && world.engine.is_running(&container(1)));
+}
+
+#[test]
+fn an_old_image_that_is_wanted_again_after_a_kill_is_not_removed() {
+    let mut world = updating("RUNNING");
+    world.holds = |spec| matches!(spec, JobSpec::RemoveImageList { .. });
+    world.pass(secs(60));
+    assert_eq!(world.tables.superseded[&prod(1)], ["1.0.0"]);
+    world.crash();
+    world.engine_down();
+    world.settle();
+    // Back to what was there before: no list of the backend's says otherwise.
+    let back =
+        json!({"newest_version": "1.0.0", "request_update": true, "present_version": "2.0.0", "new_release_key": 100});
+    world.join();
+    world.settle();
+    world.request(1, "RUNNING", back);
+    world.settle();
+    world.holds = |_| false;
+    world.engine_up();
+    world.pass(secs(120));
+    let images: Vec<_> = world.engine.images.iter().cloned().collect();
+    assert_eq!(images, ["registry/apps/prod_amd64_1_demo:1.0.0"]);
+    assert_eq!((world.tables.apps[&prod(1)].version.as_str(), world.tables.superseded.len()), ("1.0.0", 0));
 }
