@@ -344,7 +344,7 @@ impl State {
             self.report_again(id);
         }
         if self.apps.get(&id).is_some_and(|app| app.has_left() && app.seen.is_none()) {
-            self.forget(id);
+            self.leave(id);
         }
     }
 

@@ -264,6 +264,7 @@ pub fn plan(action: Action, case: Case) -> Plan {
         Action::Restore => roll_back(case, &[], &[]),
         Action::CleanUp => vec![Step::RemoveOldImage],
         Action::Disband => vec![Step::Disband],
+        Action::Leave => vec![Step::DeleteFiles, Step::Forget],
         // The pull may just have ended, and before a start there may be an old container.
         Action::CancelPull if plain && case.target == AppState::Uninstalled => {
             join(&[CLEAR, &[report(AppState::Removed)], LEAVE, &[Step::Forget]])
@@ -486,6 +487,7 @@ mod tests {
             Restore,
             CleanUp,
             Disband,
+            Leave,
             Build,
             Publish,
             RemoveThenPublish,

@@ -59,7 +59,7 @@ impl State {
             transition::action(app.state, app.wanted, id.stage)
         };
         match action {
-            None if app.has_left() => self.forget(id),
+            None if app.has_left() => self.leave(id),
             None => {}
             Some(Action::Noop) => {
                 self.refresh_files(id);
@@ -112,7 +112,7 @@ impl State {
         }
         let Some(app) = self.apps.get(&id) else { return };
         if app.has_left() {
-            return self.forget(id);
+            return self.leave(id);
         }
         if why == Why::Requested && matches!(app.wanted, AppState::Built | AppState::Published) {
             let wanted = app.wanted;
@@ -315,6 +315,12 @@ impl State {
             other.id != id && other.id.stage == id.stage && other.name.to_lowercase() == app.name.to_lowercase()
         };
         names::is_path_part(&app.name) && !self.apps.values().any(shares)
+    }
+
+    /// Forgets an app that is gone and not wanted. Of one that was cut off before it ever ran there may be files.
+    pub(super) fn leave(&mut self, id: AppKey) {
+        let uninstalled = self.apps.get(&id).is_some_and(|app| app.wanted == AppState::Uninstalled && !app.unknown);
+        if uninstalled && self.owns_files(id) { self.begin(id, Action::Leave) } else { self.forget(id) }
     }
 
     /// Drops an app that has left the device: rows, log, ports' memory. Reports that wait still go out.

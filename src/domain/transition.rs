@@ -65,6 +65,8 @@ pub enum Action {
     CleanUp,
     /// A container is left of a start that was called off: the engine made it when nobody waited for it any more.
     Disband,
+    /// It is uninstalled already, but for files that an action may have left that was cut off.
+    Leave,
     /// The backend does not know the app: its container goes, its data stays (5.5 a).
     Discard,
 }
@@ -156,7 +158,7 @@ impl Action {
     /// Whether it does nothing but stop and remove, or interrupts something: that is not interrupted itself.
     pub fn takes_away(self) -> bool {
         use Action::*;
-        self.is_cancel() || matches!(self, Stop | Remove | Uninstall | CleanUp | Disband | Discard)
+        self.is_cancel() || matches!(self, Stop | Remove | Uninstall | CleanUp | Disband | Leave | Discard)
     }
 
     /// Whether it is an update, and how it ends.

@@ -165,8 +165,8 @@ impl State {
                 self.forget_superseded(id);
                 self.advance(id);
             }
-            // It is tried again after the next listing.
-            (_, Outcome::Failed(error)) if run.action == Action::Disband => {
+            // It is tried again after the next listing, or by the next wish.
+            (_, Outcome::Failed(error)) if matches!(run.action, Action::Disband | Action::Leave) => {
                 self.note(Level::Info, format!("{id}: {step:?}: {error}"));
                 self.advance(id);
             }

@@ -1,6 +1,7 @@
 //! kill -9 at every turn (S7): whatever was under way, the next start ends in the state that was asked for last.
 
 use super::super::app::AppState;
+use super::super::job::JobSpec;
 use super::super::testing::*;
 use serde_json::json;
 
@@ -258,4 +259,21 @@ fn s7_a_container_that_the_engine_made_after_its_start_was_called_off_goes() {
         world.settle();
         assert!(world.engine.is_running(&container(1)));
     }
+}
+
+#[test]
+fn s7_an_app_that_was_cut_off_before_it_ever_ran_leaves_no_files_when_it_is_uninstalled() {
+    let mut world = World::connected();
+    world.holds = |spec| !matches!(spec, JobSpec::WriteLiveFiles { .. });
+    world.request(1, "RUNNING", json!({"current_state": "UNINSTALLED"}));
+    world.settle();
+    assert!(world.engine.folders.contains("Demo"), "its files are written before its image is looked for");
+    world.crash();
+    world.holds = |_| false;
+    let wanted = world.backend.wanted.get_mut(&prod(1)).expect("it is wanted");
+    wanted.insert("target_state".to_owned(), json!("UNINSTALLED"));
+    wanted.insert("requested_state".to_owned(), json!("UNINSTALLED"));
+    world.join();
+    world.pass(secs(61));
+    assert!(!world.state.apps.contains_key(&prod(1)) && world.engine.folders.is_empty(), "{:?}", world.tail());
 }
