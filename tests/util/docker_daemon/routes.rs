@@ -275,7 +275,7 @@ fn inspect(container: &Container) -> Value {
     config["Tty"] = json!(container.tty());
     let mut state = json!({
         "Status": container.status, "Running": container.running(), "Paused": false, "Restarting": false,
-        "OOMKilled": false, "Dead": false, "Pid": if container.running() { 4242 } else { 0 },
+        "OOMKilled": container.out_of_memory, "Dead": false, "Pid": if container.running() { 4242 } else { 0 },
         "ExitCode": container.exit_code, "Error": container.error,
         "StartedAt": stamp(container.started), "FinishedAt": stamp(container.finished),
     });
