@@ -43,6 +43,8 @@ pub fn spawn_with_stack(
     on_exit: impl FnOnce(Exit) + Send + 'static,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    // Names of apps come from outside, and the system's end at a NUL.
+    let name = name.replace('\0', "");
     let end = (0..=name.len().min(15)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
     Builder::new().name(name[..end].to_owned()).stack_size(stack).spawn(move || {
         let exit = match catch_unwind(AssertUnwindSafe(body)) {
@@ -74,6 +76,14 @@ mod tests {
         assert_eq!(ended.recv().unwrap(), Exit::Done);
         spawn("worker", move |exit| ends.send(exit).unwrap(), || panic!("no {}", "luck")).unwrap().join().unwrap();
         assert_eq!(ended.recv().unwrap(), Exit::Panicked("no luck".to_owned()));
+    }
+
+    #[test]
+    fn a_name_that_the_system_would_not_take_is_made_one() {
+        let (told, name) = crossbeam_channel::bounded(1);
+        let tell = move || told.send(std::thread::current().name().map(str::to_owned)).unwrap();
+        spawn("log-prod_1_a\0b", |_| {}, tell).unwrap().join().unwrap();
+        assert_eq!(name.recv().unwrap().as_deref(), Some("log-prod_1_ab"));
     }
 
     #[test]

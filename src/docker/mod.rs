@@ -221,6 +221,11 @@ impl Docker {
 fn accepted(response: Response, deadline: Deadline) -> Result<Response, Error> {
     match response.head.status {
         101 | 200..300 | 304 => Ok(response),
+        // The Engine redirects a path with dots or empty parts, that is a name that leads elsewhere: nothing is called that.
+        300..400 => {
+            let message = "invalid reference format: the name leads elsewhere".to_owned();
+            Err(Error::Status { status: 404, message })
+        }
         status => {
             let body = response.collect(deadline)?;
             Err(Error::Status { status, message: endpoints::error_message(&body) })

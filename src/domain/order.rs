@@ -5,6 +5,7 @@ use super::app::{AppKey, Stage};
 use super::compose;
 use super::job::{Build, ComposeCommand, Folder, JobSpec, Login, Project, Rehost};
 use super::launch::Release;
+use super::message::Level;
 use super::names::{self, Names};
 use super::plan::{Kind, Step, Version};
 use super::slot::{App, Run, Slot, Stray};
@@ -138,7 +139,7 @@ impl State {
             Ok((project, _)) => project,
             // What cannot be read can still be taken away, by label.
             Err(error) if takes_away => {
-                self.note(super::message::Level::Warn, format!("{id}: {error}"));
+                self.note(Level::Warn, format!("{id}: {error}"));
                 self.without_definition(id)?
             }
             Err(error) => return Err(error),
@@ -155,6 +156,7 @@ impl State {
             self.forget_superseded(id);
             return None;
         }
+        self.note(Level::Info, format!("{id}: nobody needs these images any more, they are removed: {images:?}"));
         Some(JobSpec::RemoveImageList { images })
     }
 

@@ -260,7 +260,11 @@ pub fn plan(action: Action, case: Case) -> Plan {
         Action::RecoverToRunning if plain => join(&[&[Step::RemoveContainer], &run(case)]),
         Action::RecoverToRunning => run(case),
         Action::Update => update(case),
-        Action::RollBack => roll_back(case, &[Step::Refuse, Step::CancelUpdate], &[say(Line::RolledBack)]),
+        Action::RollBack => {
+            let back = roll_back(case, &[Step::Refuse, Step::CancelUpdate], &[say(Line::RolledBack)]);
+            // Of a version that was refused before.
+            join(&[&back, if plain { &[Step::RemoveOldImage] } else { &[] }])
+        }
         Action::Restore => roll_back(case, &[], &[]),
         Action::CleanUp => vec![Step::RemoveOldImage],
         Action::Disband => vec![Step::Disband],

@@ -297,8 +297,10 @@ impl State {
     pub(super) fn forget_superseded(&mut self, id: AppKey) {
         let Some(app) = self.apps.get_mut(&id) else { return };
         let unneeded: Vec<String> = app.unneeded().cloned().collect();
-        app.superseded.retain(|version| !unneeded.contains(version));
-        self.persist_superseded(id);
+        if !unneeded.is_empty() {
+            app.superseded.retain(|version| !unneeded.contains(version));
+            self.persist_superseded(id);
+        }
     }
 
     fn persist_superseded(&mut self, id: AppKey) {

@@ -352,8 +352,9 @@ impl App {
 
     /// Those of the superseded versions that nobody wants: the newest one may be asked for again.
     pub fn unneeded(&self) -> impl Iterator<Item = &String> {
-        let newest = self.request.as_ref().map(|request| &request.newest_version);
-        self.superseded.iter().filter(move |version| **version != self.version && Some(*version) != newest)
+        let named = self.request.iter().flat_map(|request| [&request.newest_version, &request.present_version]);
+        let wanted: Vec<&String> = named.chain([&self.version]).collect();
+        self.superseded.iter().filter(move |version| !wanted.contains(version))
     }
 
     /// Whether it is where it is wanted.

@@ -7,6 +7,7 @@
 
 mod apps;
 mod attack;
+mod badinput;
 mod boot;
 mod command_line;
 mod crash;

@@ -214,6 +214,22 @@ fn s13_removing_images_that_are_gone_or_in_use_is_success() {
 }
 
 #[test]
+fn s13_an_image_whose_name_leads_elsewhere_is_none_and_keeps_nothing_on_the_device() {
+    let daemon = DockerDaemon::start();
+    daemon.add_image(IMAGE);
+    let jobs = Jobs::with(&daemon);
+    assert_eq!(jobs.perform(start(40_001)), Outcome::Done);
+    let odd =
+        ["../../containers/prod_900001_app", "registry.test/apps/../x:1", "registry.test//x:1", &format!("{IMAGE}/..")];
+    let images = odd.map(str::to_owned).to_vec();
+    assert_eq!(jobs.perform(JobSpec::RemoveImageList { images }), Outcome::Done);
+    assert_eq!((daemon.containers().len(), daemon.images().len()), (1, 1), "what it would lead to is untouched");
+    let mut elsewhere = launch(40_002);
+    elsewhere.image = format!("{IMAGE}/../../up");
+    assert_eq!(jobs.perform(JobSpec::Start(Box::new(elsewhere))), Outcome::ImageMissing);
+}
+
+#[test]
 fn workers_that_are_stopped_end_in_time_whatever_they_do() {
     let daemon = DockerDaemon::start();
     daemon.offer(IMAGE, Pull::Stalls);

@@ -1,7 +1,8 @@
 //! The clocks of the agent's process, moved by a small library that is preloaded into it (`clock.c`).
 //!
 //! The wall clock jumps as on a board that gets its time from the network. The monotonic clock jumps, too, so that a session
-//! counts as stable without a minute of waiting; what waits at that moment is not woken.
+//! counts as stable without a minute of waiting; what waits at that moment is not woken, but for who waits for an answer on a
+//! local socket: an engine's silence can be as long as it takes.
 
 use super::run;
 use crate::util::TempDir;

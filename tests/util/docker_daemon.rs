@@ -331,6 +331,12 @@ impl DockerDaemon {
         self.shared.change(|inner| inner.model.exit(name, code))
     }
 
+    /// The process of container `name` is killed for lack of memory.
+    #[track_caller]
+    pub fn starve(&self, name: &str) {
+        assert!(self.shared.change(|inner| inner.model.starve(name)), "{name} does not run");
+    }
+
     /// The HEALTHCHECK of container `name` finds this: `starting`, `healthy`, `unhealthy`.
     #[track_caller]
     pub fn set_health(&self, name: &str, status: &str) {

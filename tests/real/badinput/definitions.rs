@@ -105,7 +105,7 @@ fn odd_names_run_as_projects_or_are_refused_with_the_reason() {
     ground.all_end(&rows);
     ground.all_go(&rows.into_iter().map(|row| row.app).collect::<Vec<_>>());
     let refused: Vec<Row> = (7660..)
-        .zip([".hidden", "a/b", "../../escape", &"n".repeat(129), "."])
+        .zip([".hidden", "a/b", "../../escape", &"n".repeat(129), ".", "..", "two\nlines", "a\tb", "\x1b[31mred"])
         .map(|(key, name)| {
             fails(
                 "no directory",
@@ -115,6 +115,16 @@ fn odd_names_run_as_projects_or_are_refused_with_the_reason() {
         })
         .collect();
     ground.all_end(&refused);
+    let agent = &ground.stage.agent;
+    for folder in [agent.folder.path().to_owned(), agent.apps_dir(), agent.apps_dir().join("compose")] {
+        let entries = std::fs::read_dir(&folder).expect("it is there");
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let odd: Vec<String> =
+            names.filter(|name| name.contains("escape") || name.contains(char::is_control)).collect();
+        assert!(odd.is_empty(), "{}: {odd:?}", folder.display());
+    }
+    let broken = agent.log().lines().find(|line| serde_json::from_str::<Value>(line).is_err()).map(str::to_owned);
+    assert_eq!(broken, None, "a name breaks no line of the agent's log");
     let plain: Vec<Row> = (7670..)
         .zip(["two words", "übergröße", "-dash"])
         .map(|(key, name)| fails("no image name", WantedApp::new(key, name), &["invalid reference format"]))

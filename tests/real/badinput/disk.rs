@@ -43,6 +43,13 @@ impl Drop for Small {
     }
 }
 
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("it is there");
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn d2_a_full_disk_of_the_apps_fails_what_writes_there_and_nothing_else() {
     let ground = Ground::start();
@@ -57,8 +64,20 @@ fn d2_a_full_disk_of_the_apps_fails_what_writes_there_and_nothing_else() {
     let sources = Tar::default()
         .file("Dockerfile", "FROM busybox:local\nCMD [\"sleep\", \"1000\"]\n")
         .file("data", &"x".repeat(600_000));
-    let archive = apps.join("build/Unpacked.tgz");
-    std::fs::write(&archive, sources.pack()).expect("there is room");
+    std::fs::write(apps.join("build/Unpacked.tgz"), sources.pack()).expect("there is room");
+    // Many small files: what they hold would fit, what they take does not. The disk is full in the middle.
+    let midway = WantedApp::new(7854, "Midway");
+    let midway = midway.dev().target("BUILT").compose(json!({"services": {"web": {"build": "."}}}));
+    let many = (0..400)
+        .fold(Tar::default().file("Dockerfile", "FROM busybox:local\n"), |tar, n| tar.file(&format!("small{n}"), "x"));
+    std::fs::write(apps.join("build/Midway.tgz"), many.pack()).expect("there is room");
+    std::fs::create_dir_all(apps.join("build/Midway")).expect("there is room");
+    std::fs::write(apps.join("build/Midway/before"), "as it was").expect("there is room");
+    ground.all_end(&[fails("sources of many files", midway.clone(), &["Midway.tgz", "No space left on device"])]);
+    assert_eq!(names(&apps.join("build")), ["Midway", "Midway.tgz", "Unpacked.tgz"], "nothing is left half unpacked");
+    assert_eq!(names(&apps.join("build/Midway")), ["before"], "the sources before are not lost");
+    let few = Tar::default().file("Dockerfile", "FROM busybox:local\n").pack();
+    std::fs::write(apps.join("build/Midway.tgz"), few).expect("there is room");
     disk.fill();
     builds.fill();
     let full = "No space left on device";
@@ -78,12 +97,8 @@ fn d2_a_full_disk_of_the_apps_fails_what_writes_there_and_nothing_else() {
         .map(|error| format!("{error:?}"))
         .collect();
     assert!(answers.iter().any(|error| error.contains("space")), "{answers:?}");
-    let left: Vec<_> = std::fs::read_dir(apps.join("build"))
-        .expect("it is there")
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with("Upload"))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    let left = names(&apps.join("build"));
+    assert!(!left.iter().any(|name| name.starts_with("Upload")), "{left:?}");
     ground.others_are_untouched();
     disk.free();
     builds.free();
@@ -91,13 +106,15 @@ fn d2_a_full_disk_of_the_apps_fails_what_writes_there_and_nothing_else() {
         assert!(send(word).is_ok());
     }
     let mark = ground.stage.backend.mark();
-    for app in [&plain, &composed, &unpacked] {
+    for app in [&plain, &composed, &unpacked, &midway] {
         ground.stage.backend.request_app_state(&app.clone().current("FAILED")).expect("taken");
     }
     ground.stage.backend.wait_for_state(PATIENCE, mark, 7850, "RUNNING");
     ground.stage.backend.wait_for_state(PATIENCE, mark, 7851, "RUNNING");
     ground.stage.backend.wait_for_state(PATIENCE, mark, 7852, "BUILT");
-    ground.all_go(&[plain, composed, unpacked]);
+    ground.stage.backend.wait_for_state(PATIENCE, mark, 7854, "BUILT");
+    assert!(!apps.join("build/Midway/before").exists(), "new sources take the place of old ones");
+    ground.all_go(&[plain, composed, unpacked, midway]);
 }
 
 #[test]

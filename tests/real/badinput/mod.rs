@@ -178,7 +178,9 @@ impl Ground {
     fn hear(&self, app: &WantedApp) -> Heard<'_> {
         let container = app.container();
         // A router ends the session of who subscribes to what is no topic.
-        let is_topic = container.split('.').all(|part| !part.is_empty() && !part.contains([' ', '#', '\n']));
+        let is_topic = container
+            .split('.')
+            .all(|part| !part.is_empty() && !part.contains(|c: char| c == '#' || c.is_whitespace()));
         let events = is_topic.then(|| self.stage.backend.subscribe_logs(&container));
         Heard { ground: self, container, events, text: RefCell::default() }
     }

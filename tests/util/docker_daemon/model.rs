@@ -13,6 +13,8 @@ pub struct Behaviour {
     pub log: Vec<String>,
     /// It ends at once with this code; else it runs.
     pub exits: Option<i64>,
+    /// The kernel ends it at once for lack of memory.
+    pub starves: bool,
     /// The start is refused (500) with this message.
     pub start_error: Option<String>,
     /// It has a HEALTHCHECK, which says this at first.
@@ -77,6 +79,8 @@ pub struct Container {
     pub image_id: String,
     pub status: &'static str,
     pub exit_code: i64,
+    /// The kernel has ended it for lack of memory.
+    pub out_of_memory: bool,
     pub error: String,
     pub health: Option<String>,
     pub created: Wall,
@@ -198,6 +202,7 @@ impl Model {
             image_id,
             status: "created",
             exit_code: 0,
+            out_of_memory: false,
             error: String::new(),
             health: None,
             created: clock::wall(),
@@ -232,12 +237,16 @@ impl Model {
         let container = &mut self.containers[at];
         container.status = "running";
         container.exit_code = 0;
+        container.out_of_memory = false;
         container.error.clear();
         container.started = Some(clock::wall());
         container.health.clone_from(&behaviour.health);
         behaviour.log.iter().for_each(|line| container.write(1, line));
         let id = container.id.clone();
         self.tell(at, "start", &[]);
+        if behaviour.starves {
+            self.starve(&id);
+        }
         if let Some(code) = behaviour.exits {
             self.exit(&id, code);
         }
@@ -258,6 +267,14 @@ impl Model {
         container.finished = Some(clock::wall());
         self.tell(at, "die", &[("exitCode", &code.to_string())]);
         true
+    }
+
+    /// The kernel ends the process for lack of memory; `false` if there is none.
+    pub fn starve(&mut self, key: &str) -> bool {
+        let Some(at) = self.index(key).filter(|at| self.containers[*at].running()) else { return false };
+        self.containers[at].out_of_memory = true;
+        self.tell(at, "oom", &[]);
+        self.exit(key, 137)
     }
 
     /// TERM and KILL, as `stop` does it.

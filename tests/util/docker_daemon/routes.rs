@@ -106,6 +106,10 @@ fn head(status: u16) -> String {
 /// Answers a request from the model, and changes it.
 pub fn reply(model: &mut Model, request: &Request) -> Reply {
     let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+    if path.iter().any(|part| matches!(*part, "" | "." | "..")) {
+        // As the real one does, whatever the path is about.
+        return Reply::Json(301, Value::Null);
+    }
     match (request.method.as_str(), path.as_slice()) {
         ("HEAD" | "GET", ["_ping"]) => Reply::Text("OK".to_owned()),
         ("GET", ["version"]) => Reply::Json(200, json!({"Version": "20.10.24", "ApiVersion": "1.41", "Os": "linux"})),
@@ -275,7 +279,7 @@ fn inspect(container: &Container) -> Value {
     config["Tty"] = json!(container.tty());
     let mut state = json!({
         "Status": container.status, "Running": container.running(), "Paused": false, "Restarting": false,
-        "OOMKilled": false, "Dead": false, "Pid": if container.running() { 4242 } else { 0 },
+        "OOMKilled": container.out_of_memory, "Dead": false, "Pid": if container.running() { 4242 } else { 0 },
         "ExitCode": container.exit_code, "Error": container.error,
         "StartedAt": stamp(container.started), "FinishedAt": stamp(container.finished),
     });

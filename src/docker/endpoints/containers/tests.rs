@@ -113,7 +113,7 @@ fn waiting_and_removing() {
     assert_eq!(engine.docker.remove_container("a", Removal::Gentle).unwrap_err().status(), Some(409));
     assert_eq!(asked(&engine), "DELETE /v1.41/containers/a");
     assert!(engine.docker.remove_container("", Removal::Force).unwrap_err().is_not_found());
-    assert_eq!(engine.docker.inspect_container("").unwrap_err().status(), Some(301), "a redirect is not followed");
+    assert!(engine.docker.inspect_container("").unwrap_err().is_not_found(), "a redirect is not followed");
 }
 
 #[test]
