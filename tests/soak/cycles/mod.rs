@@ -31,6 +31,8 @@ use std::time::Duration;
 
 /// For what takes no longer on any machine.
 const LIMIT: Duration = Duration::from_secs(120);
+/// So many looks that show the same, one after the other, are rest.
+const CALM: usize = 15;
 const VERSION: &str = "1.0.0";
 /// Part of every line that the apps write.
 const WORD: &str = " line ";
@@ -136,6 +138,7 @@ impl<M: Machine> Cycles<'_, M> {
             self.all_run(&speak);
             self.change("PRESENT", &["STOPPING", "PRESENT"], true);
             let now = self.at_rest(before.as_ref());
+            assert!(now.logs <= extent.apps() as i64, "{} logs are kept", now.logs);
             let cycles = round * extent.apps();
             if round >= warm_up {
                 memory.push((cycles as f64, now.anonymous as f64));
@@ -221,18 +224,23 @@ impl<M: Machine> Cycles<'_, M> {
     #[track_caller]
     fn at_rest(&self, before: Option<&Sample>) -> Sample {
         let deadline = clock::mono() + LIMIT;
+        let mut same = 0;
+        let mut last = Sample::of(&self.agent, &self.engine);
         loop {
+            std::thread::sleep(Duration::from_millis(20));
             let now = Sample::of(&self.agent, &self.engine);
+            same = if now.held == last.held { same + 1 } else { 0 };
             let differs = match before {
                 Some(before) => difference(&before.held, &now.held),
-                None if (now.streams, now.connections) == (0, 1) => Vec::new(),
-                None => vec![format!("{} streams, {} connections", now.streams, now.connections)],
+                // What only comes and goes is not what others are held against.
+                None if now.is_quiet() && same >= CALM => Vec::new(),
+                None => now.held.iter().cloned().collect(),
             };
             if differs.is_empty() {
                 return now;
             }
             assert!(clock::mono() < deadline, "after a cycle this is otherwise: {differs:#?}");
-            std::thread::sleep(Duration::from_millis(20));
+            last = now;
         }
     }
 }

@@ -13,8 +13,13 @@ use super::usage::{Usage, files};
 const WORKERS: usize = 9;
 /// Grows with every report: it is trimmed 10 min after the start and once a day (storage chapter 2.3).
 const HISTORY: &str = "AppStateHistory";
-/// Comes when a log is saved for the first time.
+/// One for each app, from when its log is saved for the first time: after 30 s.
 const LOGS: &str = "LogHistory";
+/// Have a row more once the backend's second list was taken, and with the first row of each table.
+const ONCE: [&str; 2] = ["Meta", "sqlite_sequence"];
+
+/// Reports that have not arrived.
+const OUTBOX: &str = "StateOutbox";
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -31,6 +36,9 @@ pub struct Sample {
     pub anonymous: u64,
     /// Rows of the history of states.
     pub history: i64,
+    /// Logs that are kept.
+    pub logs: i64,
+    outbox: i64,
     /// Bytes of the database, with its log.
     pub database: u64,
     pub files: usize,
@@ -48,14 +56,17 @@ impl Sample {
         for (kind, count) in threads.iter().filter(|(kind, _)| *kind != "job") {
             held.insert(format!("{count} threads {kind}"));
         }
-        for (kind, count) in descriptors(agent.pid()) {
+        let of_kinds = descriptors(agent.pid());
+        for (kind, count) in &of_kinds {
             held.insert(format!("{count} descriptors {kind}"));
         }
         let connections = engine.connections();
         held.insert(format!("{connections} connections to the engine"));
         let mut rows = rows(&agent.agent_dir().join("reagent.db"));
         let history = rows.remove(HISTORY).unwrap_or_default();
-        rows.remove(LOGS);
+        let logs = rows.remove(LOGS).unwrap_or_default();
+        rows.retain(|table, _| !ONCE.contains(&table.as_str()));
+        let outbox = rows.get(OUTBOX).copied().unwrap_or_default();
         held.extend(rows.into_iter().map(|(table, count)| format!("{count} rows {table}")));
         let (mut database, mut paths) = (0, 0);
         for (path, (bytes, _)) in files(agent.folder.path()) {
@@ -73,13 +84,20 @@ impl Sample {
             held,
             threads: threads.values().sum(),
             streams: number("log"),
-            descriptors: usage.descriptors.try_into().expect("descriptors are few"),
+            descriptors: of_kinds.values().sum(),
             connections,
             anonymous: usage.anonymous,
             history,
+            logs,
+            outbox,
             database,
             files: paths,
         }
+    }
+
+    /// Whether nothing seems to be under way.
+    pub fn is_quiet(&self) -> bool {
+        (self.streams, self.connections, self.outbox) == (0, 1, 0)
     }
 
     /// A row of the table, for a moment at rest after so many cycles.
