@@ -123,7 +123,7 @@ impl Device<'_> {
         let took = json!({
             "connected_s": rounded(connected.as_secs_f64()),
             "first_runs_s": reported.first().map(after), "all_run_s": reported.last().map(after),
-            "cpu_s": usage.cpu_ms as f64 / 1000.0,
+            "cpu_ms": usage.busy_us as f64 / 1000.0,
         });
         Ok((agent, took))
     }
@@ -276,9 +276,9 @@ const ROWS: [(&str, &str); 19] = [
     ("first start: CONNECTED, s", "/cold/connected_s"),
     ("first start: all apps run, s", "/cold/all_run_s"),
     ("  the first of them, s", "/cold/first_runs_s"),
-    ("  processor, s", "/cold/cpu_s"),
+    ("  processor, ms", "/cold/cpu_ms"),
     ("start while they run: all reported, s", "/warm/all_run_s"),
-    ("  processor, s", "/warm/cpu_s"),
+    ("  processor, ms", "/warm/cpu_ms"),
     ("  requests to the engine", "/requests_at_a_warm_start"),
     ("engine started again: away for, s", "/engine_restart/up_after_s"),
     ("  all run, s after it answers", "/engine_restart/all_run_s_after_up"),
