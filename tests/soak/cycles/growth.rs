@@ -1,8 +1,7 @@
 //! Whether memory grows: a straight line through what was seen. Pure.
 
-/// What a heap that nothing leaks from may differ by, in KiB: pages that are given back later, and the database's own
-/// cache, which holds what of the history of states was written last.
-const NOISE: f64 = 256.0;
+/// What a heap that nothing leaks from may differ by, in KiB: pages that are given back later, or hold little.
+const NOISE: f64 = 128.0;
 /// What a cycle may leave, in bytes; nothing that is kept for an app, a job, a stream or a call is smaller.
 const OF_A_CYCLE: f64 = 128.0;
 
