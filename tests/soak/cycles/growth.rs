@@ -1,7 +1,7 @@
 //! Whether memory grows: a straight line through what was seen. Pure.
 
 /// What a heap that nothing leaks from may differ by, in KiB: pages that are given back later, or hold little.
-const NOISE: f64 = 128.0;
+const NOISE: f64 = 64.0;
 /// What a cycle may leave, in bytes; nothing that is kept for an app, a job, a stream or a call is smaller.
 const OF_A_CYCLE: f64 = 128.0;
 

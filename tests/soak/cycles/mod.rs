@@ -116,6 +116,9 @@ fn cycle<M: Machine>(machine: &mut M, engine: &Path, extent: Extent, speak: impl
     let cloud = Cloud::start(0, &machine.registry()).expect("a free loopback port");
     let mut options = Options { flock: cloud.flock(), ..Options::default() };
     machine.equip(&mut options);
+    // Else glibc keeps for each thread some of what that has freed, more and more of it for a thousand cycles. The builds for
+    // boards have another allocator.
+    options.env.push(("GLIBC_TUNABLES".to_owned(), "glibc.malloc.tcache_count=0".to_owned()));
     let engine = Socket::of(engine);
     let agent = Agent::start(options);
     cloud.backend.wait_for_status(LIMIT, 0, "CONNECTED");
