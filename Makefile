@@ -7,7 +7,8 @@ CARGO ?= cargo
 # Tests that need a part beside this project (Docker Engine, registry, Crossbar). `check` leaves them to `test`.
 REAL = --skip real:: --skip ::crossbar:: --skip demo:: --skip network::faults --skip network::fleet
 
-.PHONY: help check test run build build-all build-all-docker check-boards size reproduce bench faults fleet kills soak-random download_frpc \
+.PHONY: help check test run build build-all build-all-docker check-boards size reproduce bench bench-apps faults fleet kills soak-random \
+  soak-cycles download_frpc \
   publish publish-latest-alias publish-version publish-latestVersions release rollout clean
 help: ## list the targets
 	@sed -n 's/^\([a-zA-Z_-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -52,11 +53,19 @@ bench: build ## what the release build costs, against its limits, half an hour; 
 	  --arm build/reagent-linux-armv5 --out $(TARGET_DIR)/bench/footprint.json $(ARGS)
 	@$(if $(QUICK),:,exec $(TARGET_DIR)/debug/examples/bench-rpc)
 
+bench-apps: build ## 50 apps on one machine (APPS=n): until all of them run, a listing, idle; a table after ten minutes; needs root
+	@$(CARGO) build --locked --quiet --example bench
+	@exec $(TARGET_DIR)/debug/examples/bench --apps $(or $(APPS),50) --out $(TARGET_DIR)/bench/apps.json $(ARGS)
+
 faults: ## what networks do to a session, all cases side by side: a table after three minutes; needs root
 	FAULTS=long $(CARGO) test --locked --test tests network::faults -- --nocapture
 
 soak-random: ## runs of 20 random requests with faults on the fake engine (SOAK_RUNS=n, SOAK_FROM=seed); ENGINE=real: on a real one
 	$(CARGO) test --locked --test tests soak::$(or $(ENGINE),fake):: -- --nocapture
+
+soak-cycles: ## 1,000 starts and stops of apps on a real engine (SOAK_CYCLES=n; ENGINE=fake): what stays of them, a table; needs root
+	SOAK_CYCLES=$(or $(SOAK_CYCLES),1000) SOAK_SIDE=$(or $(SOAK_SIDE),9) \
+	  $(CARGO) test --locked --test tests soak::cycles::$(or $(ENGINE),real):: -- --nocapture
 
 kills: ## every state of every action is killed, cancelled and cut off: a table; KILLS=all takes half an hour; needs root
 	KILLS=$(or $(KILLS),short) $(CARGO) test --locked --test tests real::kills -- --nocapture

@@ -261,7 +261,7 @@ pub enum Query {
 pub enum JobSpec {
     /// Lists containers and images; inspects the agent's own containers, but for those that are as in `known`.
     Observe {
-        /// Container name to (id, status) as last seen.
+        /// Name of a container, or of a project that has no trouble, to (id, status) as last seen.
         known: BTreeMap<String, (String, String)>,
     },
     /// Inspects one container.

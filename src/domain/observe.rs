@@ -125,6 +125,8 @@ impl State {
             .apps
             .values()
             .filter_map(|app| app.seen.as_ref())
+            // Of a project in trouble the parts have changed when it is out of it, and not the whole.
+            .filter(|container| container.project.is_none() || container.error.is_empty())
             .map(|container| (container.name.clone(), (container.id.clone(), container.status.clone())))
             .into_map();
         let purpose = std::mem::take(&mut self.engine.purpose);

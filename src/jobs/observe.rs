@@ -5,23 +5,27 @@ use crate::docker::endpoints::build::MARK;
 use crate::docker::endpoints::containers::Port;
 use crate::docker::labels::{PROJECT, SERVICE};
 use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
+use crate::domain::compose::aggregate;
 use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
 use crate::domain::ports::{Protocol, Published};
 use crate::sorted::IntoSorted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Work<'_> {
-    /// Lists everything, and inspects those of the agent's containers that are not as in `known` (name to id and status).
+    /// Lists everything, and inspects those of the agent's containers that are not as in `known` (name to id and status; of
+    /// a project its name, and both of all its containers as one).
     pub(super) fn observe(&self, known: &BTreeMap<String, (String, String)>) -> Result<Outcome, Failure> {
         let listed = self.docker.list_containers(Which::All, &Filters::none())?;
         let images = self.docker.list_images(&Filters::none())?;
         self.learn_data_root();
+        let projects = projects_as_known(&listed, known);
         let mut containers = Vec::with_capacity(listed.len());
         for summary in &listed {
-            let as_known = known.get(summary.name()).is_some_and(|(id, status)| {
-                (id.as_str(), status.as_str()) == (summary.id.as_str(), summary.state.as_str())
-            });
+            let as_known = match summary.labels.get(PROJECT) {
+                Some(project) => projects.contains(project.as_str()),
+                None => is_as_known(known, summary.name(), &summary.id, &summary.state),
+            };
             if as_known || !(is_the_agents(summary) || may_be_of_a_build(summary)) {
                 containers.push(of_summary(summary));
                 continue;
@@ -44,6 +48,29 @@ impl Work<'_> {
     pub(super) fn look(&self, container: &str) -> Result<Outcome, Failure> {
         Ok(Outcome::Looked(self.docker.find_container(container)?.map(|found| Box::new(of_inspection(found)))))
     }
+}
+
+fn is_as_known(known: &BTreeMap<String, (String, String)>, name: &str, id: &str, status: &str) -> bool {
+    known.get(name).is_some_and(|seen| (seen.0.as_str(), seen.1.as_str()) == (id, status))
+}
+
+/// Labels of the projects that are as known, and of which everything runs: what else there is does not show in the status
+/// of a whole project.
+fn projects_as_known<'l>(
+    listed: &'l [ContainerSummary],
+    known: &BTreeMap<String, (String, String)>,
+) -> BTreeSet<&'l str> {
+    let mut projects: BTreeMap<&str, Vec<Container>> = BTreeMap::new();
+    for summary in listed {
+        if let Some(project) = summary.labels.get(PROJECT) {
+            projects.entry(project).or_default().push(of_summary(summary));
+        }
+    }
+    let is_known = |containers: &[Container]| {
+        containers.iter().all(|container| container.status == "running")
+            && aggregate(containers).is_some_and(|whole| is_as_known(known, &whole.name, &whole.id, &whole.status))
+    };
+    projects.into_iter().filter(|(_, containers)| is_known(containers)).map(|(project, _)| project).into_set()
 }
 
 fn is_ours(labels: &BTreeMap<String, String>) -> bool {

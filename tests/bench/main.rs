@@ -4,16 +4,20 @@
 //! All phases are measured at the same time, each with an agent, an engine and a local cloud of its own, and so is a second
 //! binary (`--other`): what else the machine does meets all of them. With a build for ARMv5 (`--arm`) that idles once in an
 //! emulator, for its memory. The figures go into a file, as a table to the terminal; exit status 1 if one of the build's own
-//! is above its limit (`figures`). Needs root.
+//! is above its limit (`figures`). Needs root. `--apps N` is another measurement, `many`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 #[path = "../cloud/mod.rs"]
 mod cloud;
 mod figures;
+mod many;
 #[path = "../cloud/demo/parts.rs"]
 #[allow(dead_code, reason = "the demonstration uses another half")]
 mod parts;
+#[path = "../real/relay.rs"]
+#[allow(dead_code, reason = "the tests do more with it")]
+mod relay;
 mod scene;
 #[path = "../util/temp_dir.rs"]
 mod temp_dir;
@@ -36,7 +40,7 @@ use std::time::Duration;
 use temp_dir::TempDir;
 
 const USAGE: &str = "usage: bench [--quick] [--minutes N] [--runs N] [--starts N] [--agent FILE] [--other FILE] [--arm FILE] \
-                     [--out FILE]";
+                     [--out FILE] [--apps N]";
 const SOON: Duration = Duration::from_secs(120);
 /// What was logged is stored for 30 s at most; then nothing is due any more.
 const SETTLED: Duration = Duration::from_secs(33);
@@ -49,10 +53,13 @@ struct Flags {
     other: Option<PathBuf>,
     arm: Option<PathBuf>,
     out: Option<PathBuf>,
+    /// The other measurement, with so many.
+    apps: Option<usize>,
 }
 
 fn flags(mut words: impl Iterator<Item = String>) -> Option<Flags> {
-    let mut flags = Flags { seconds: 600, runs: 3, starts: 10, agent: None, other: None, arm: None, out: None };
+    let mut flags =
+        Flags { seconds: 600, runs: 3, starts: 10, agent: None, other: None, arm: None, out: None, apps: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             // Long enough for a ping, the platform's heartbeat and most of the time between two listings.
@@ -64,6 +71,7 @@ fn flags(mut words: impl Iterator<Item = String>) -> Option<Flags> {
             "--other" => flags.other = Some(words.next()?.into()),
             "--arm" => flags.arm = Some(words.next()?.into()),
             "--out" => flags.out = Some(words.next()?.into()),
+            "--apps" => flags.apps = Some(words.next()?.parse().ok().filter(|&apps| apps > 0)?),
             _ => return None,
         }
     }
@@ -82,7 +90,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match run(&flags, &stop).and_then(|result| tell(&flags, &result)) {
+    let result = match flags.apps {
+        Some(apps) => own(&flags).and_then(|own| many::run(&own, apps, &stop)),
+        None => run(&flags, &stop),
+    };
+    match result.and_then(|result| tell(&flags, &result)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -112,10 +124,15 @@ impl Stop {
     }
 }
 
+/// The build itself.
+fn own(flags: &Flags) -> Result<Candidate, String> {
+    let own = flags.agent.clone().map_or_else(|| parts::built_agent(Some("release")), Ok)?;
+    Candidate::new("this build", own, None)
+}
+
 /// Those that are measured, the build itself first.
 fn candidates(flags: &Flags) -> Result<Vec<Candidate>, String> {
-    let own = flags.agent.clone().map_or_else(|| parts::built_agent(Some("release")), Ok)?;
-    let mut all = vec![Candidate::new("this build", own, None)?];
+    let mut all = vec![own(flags)?];
     if let Some(other) = &flags.other {
         all.push(Candidate::new(OTHER, other.clone(), None)?);
     }
@@ -254,11 +271,15 @@ fn load_average() -> f64 {
 /// Shows the result, and whether it is within the limits.
 fn tell(flags: &Flags, result: &Value) -> Result<bool, String> {
     let list = |key: &str| result[key].as_array().cloned().unwrap_or_default();
-    println!("{}", figures::table(&list("agents")));
-    println!(
-        "{} runs of {} s, the worst of them shown; load of the machine {} on {} processors",
-        result["runs"], result["seconds"], result["load_average"], result["processors"]
-    );
+    if flags.apps.is_some() {
+        println!("{}", many::table(result));
+    } else {
+        println!("{}", figures::table(&list("agents")));
+        println!(
+            "{} runs of {} s, the worst of them shown; load of the machine {} on {} processors",
+            result["runs"], result["seconds"], result["load_average"], result["processors"]
+        );
+    }
     if let Some(out) = &flags.out {
         let failed = |error| format!("{}: {error}", out.display());
         std::fs::create_dir_all(out.parent().unwrap_or(Path::new("."))).map_err(failed)?;

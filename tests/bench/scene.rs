@@ -11,6 +11,7 @@ use crate::usage::{Files, GUEST, Usage, changed, files};
 use crate::{SOON, Stop, apps as wanted};
 use crossbeam_channel::Receiver;
 use reagent::clock;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,7 +61,7 @@ impl Candidate {
         command
     }
 
-    /// Starts it in a fresh folder, on the engine with this `DOCKER_HOST`; how long it took until it said CONNECTED.
+    /// Starts it in a folder, on the engine with this `DOCKER_HOST`; how long it took until it said CONNECTED.
     pub fn start(&self, folder: &Path, host: &str, cloud: &Cloud, stop: &Stop) -> Result<(Agent, Duration), String> {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         parts::write_flock(folder, &cloud.flock())?;
@@ -78,10 +79,11 @@ impl Candidate {
             .arg(inner.get_program())
             .args(inner.get_args())
             .env("DOCKER_HOST", host);
+        let mark = cloud.backend.mark();
         let mut agent = Agent::start_by(command, folder)?;
         let deadline = clock::mono() + SOON;
         loop {
-            let calls = cloud.backend.calls();
+            let calls = cloud.backend.calls_since(mark);
             if let Some(call) = calls.iter().find(|call| call.argument()["status"] == "CONNECTED") {
                 let took = call.at.saturating_sub(agent.started);
                 return Ok((agent, took));
@@ -111,8 +113,40 @@ impl Engine {
     /// One that answers. `dir` has to be short.
     pub fn start(dir: &Path) -> Result<Engine, String> {
         let engine = Engine { dir: dir.to_string_lossy().into_owned() };
-        parts::script("engine.sh", &["start", &engine.dir])?;
+        engine.launch()?;
         Ok(engine)
+    }
+
+    /// Starts the daemon, or starts it again; returns once it answers.
+    pub fn launch(&self) -> Result<(), String> {
+        parts::script("engine.sh", &["start", &self.dir]).map(drop)
+    }
+
+    /// Ends the daemon in good order: it stops its containers first.
+    pub fn terminate(&self) -> Result<(), String> {
+        let path = format!("{}/pid", self.dir);
+        let pid = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).ok_or_else(|| format!("{path} has no number"))?;
+        kill_process(pid, Signal::TERM).map_err(|error| format!("dockerd: {error}"))?;
+        let deadline = clock::mono() + SOON;
+        let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            if clock::mono() > deadline {
+                return Err(format!("dockerd does not end within {SOON:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Runs the CLI on it; its standard output.
+    pub fn docker(&self, args: &[&str]) -> Result<String, String> {
+        let output = Command::new("docker").args(args).env("DOCKER_HOST", self.host()).output();
+        let output = output.map_err(|error| format!("docker: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Its `DOCKER_HOST`.
@@ -237,6 +271,6 @@ impl<'a> Scene<'a> {
 }
 
 /// To two digits after the point.
-fn rounded(number: f64) -> f64 {
+pub fn rounded(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }

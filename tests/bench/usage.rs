@@ -26,6 +26,8 @@ pub struct Usage {
     pub preemptions: u64,
     /// Processor time of the process and of those it has started and seen end, in ms (in steps of 10).
     pub cpu_ms: u64,
+    /// Processor time of all threads that live, in µs: finer, and without those that have ended.
+    pub busy_us: u64,
     /// Bytes that it had written to a disk; counted when they are written to the page cache.
     pub written: u64,
 }
@@ -39,9 +41,14 @@ impl Usage {
     pub fn of(pid: u32, emulated: bool) -> Result<Usage, String> {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
         let gone = |_| format!("the agent, process {pid}, has ended");
-        let tasks: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)?.flatten().collect();
+        let paths = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)?.flatten();
+        let paths: Vec<PathBuf> = paths.map(|task| task.path()).collect();
         let tasks: Vec<String> =
-            tasks.iter().filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok()).collect();
+            paths.iter().filter_map(|task| std::fs::read_to_string(task.join("status")).ok()).collect();
+        let busy = |task: &PathBuf| {
+            std::fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
+        };
+        let busy_ns: u64 = paths.iter().filter_map(busy).sum();
         let of_tasks = |name: &str| tasks.iter().filter_map(|status| field(status, name)).sum();
         // utime, stime, cutime and cstime, in ticks of 10 ms (USER_HZ), after the name, which may contain spaces.
         let stat = read("stat").map_err(gone)?;
@@ -53,6 +60,7 @@ impl Usage {
             wakeups: of_tasks("voluntary_ctxt_switches:"),
             preemptions: of_tasks("nonvoluntary_ctxt_switches:"),
             cpu_ms: ticks * 10,
+            busy_us: busy_ns / 1000,
             written: field(&read("io").map_err(gone)?, "write_bytes:").unwrap_or_default(),
             ..Usage::default()
         };

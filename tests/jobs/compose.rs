@@ -376,6 +376,29 @@ fn a_project_is_looked_at_as_one() {
 }
 
 #[test]
+fn d7_a_listing_inspects_a_project_only_when_a_part_of_it_has_changed() {
+    let bench = Bench::bare();
+    bench.service("web", "web:1", true);
+    bench.service("db", "db:1", true);
+    let Outcome::Looked(Some(seen)) = bench.jobs.perform(JobSpec::LookProject { project: PROJECT.to_owned() }) else {
+        panic!("nothing")
+    };
+    let known: BTreeMap<_, _> = [(seen.name.clone(), (seen.id.clone(), seen.status.clone()))].into();
+    let asked = || {
+        let before = bench.daemon.requests().len();
+        let Outcome::Observed(listed) = bench.jobs.perform(JobSpec::Observe { known: known.clone() }) else {
+            panic!("no list")
+        };
+        let inspected =
+            |request: &&Request| request.path.starts_with("/containers/") && request.path != "/containers/json";
+        (listed.containers.len(), bench.daemon.requests()[before..].iter().filter(inspected).count())
+    };
+    assert_eq!(asked(), (2, 0), "all of it runs, as it did");
+    bench.daemon.exit_container(&format!("{PROJECT}-db-1"), 0);
+    assert_eq!(asked(), (2, 2), "a part has ended, and the whole runs still");
+}
+
+#[test]
 fn an_uninstalled_app_leaves_nothing_of_its_stage_and_what_is_of_others_stays() {
     let bench = Bench::bare();
     let apps = bench.jobs.folder.join("apps");

@@ -8,21 +8,32 @@ use crate::util::docker_daemon::model_time;
 use crate::util::docker_daemon::{Behaviour, DockerDaemon, Fault, Pull};
 use crate::util::{Options, TempDir};
 use reagent::clock;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const REGISTRY: &str = "127.0.0.1:5000";
 
-struct Fake {
+pub struct Fake {
     engine: DockerDaemon,
     bin: TempDir,
     taken: Vec<u16>,
 }
 
 impl Fake {
-    fn new() -> Fake {
+    pub fn new() -> Fake {
         let (engine, bin) = (DockerDaemon::start(), TempDir::new("cli"));
         engine.put_cli(bin.path());
         Fake { engine, bin, taken: Vec::new() }
+    }
+
+    /// Where the engine listens.
+    pub fn socket(&self) -> PathBuf {
+        self.engine.socket().to_owned()
+    }
+
+    /// A container writes a line.
+    pub fn speak(&self, container: &str) {
+        self.engine.write_log(container, 1, "a line of it");
     }
 }
 

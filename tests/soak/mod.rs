@@ -5,9 +5,11 @@
 //!                                          |-- machine: fake | real
 //! ```
 //!
-//! `make soak-random` runs them, as many as `SOAK_RUNS` says from seed `SOAK_FROM` on, `SOAK_WORLDS` side by side.
+//! `make soak-random` runs them, as many as `SOAK_RUNS` says from seed `SOAK_FROM` on, `SOAK_WORLDS` side by side. [`cycles`]
+//! is `make soak-cycles`: starts and stops, of which nothing stays.
 
 mod app;
+mod cycles;
 mod fake;
 mod machine;
 mod observer;

@@ -13,22 +13,24 @@ use crate::real::stage::registry;
 use crate::util::{Options, wait_until};
 use serde_json::Value;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const BASE: &str = "busybox:local";
 
-struct Real {
+pub struct Real {
     observer: Observer,
     api: Api,
     /// Between the engine and the registry; the registry's name for the agent.
     download: Relay,
     taken: Vec<TcpListener>,
+    /// The kind of image that a good release is.
+    kind: &'static str,
     engine: Engine,
 }
 
 impl Real {
-    fn new() -> Real {
+    pub fn new() -> Real {
         let engine = Engine::start();
         engine.has_base();
         Real {
@@ -36,8 +38,19 @@ impl Real {
             api: Api(engine.socket()),
             download: Relay::tcp(registry().port(), false),
             taken: Vec::new(),
+            kind: "silent",
             engine,
         }
+    }
+
+    /// One whose apps write a line a second.
+    pub fn speaking() -> Real {
+        Real { kind: "demo", ..Real::new() }
+    }
+
+    /// Where the engine listens.
+    pub fn socket(&self) -> PathBuf {
+        self.engine.socket()
     }
 }
 
@@ -59,7 +72,7 @@ impl Machine for Real {
 
     fn offer(&mut self, image: &str, version: &str, is_bad: bool) {
         if !self.has_release(image, version) {
-            registry().push(&self.engine.docker(), image, version, if is_bad { "exits" } else { "silent" });
+            registry().push(&self.engine.docker(), image, version, if is_bad { "exits" } else { self.kind });
         }
     }
 

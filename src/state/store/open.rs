@@ -19,6 +19,10 @@ use std::time::Duration;
 /// Room for every statement of the store, so that each is prepared once.
 pub(super) const STATEMENTS: usize = 64;
 
+/// KiB of pages that are kept in memory. SQLite's own 2,000 would fill up with history, which is written once and read once
+/// a day.
+const CACHE: i64 = 128;
+
 /// How many copies `<db>.pre-v<N>` are kept.
 const COPIES: usize = 2;
 
@@ -54,6 +58,8 @@ pub(super) fn open(path: &Path, at: Wall, free_bytes: Option<u64>) -> Result<Con
         log::warn!("the database is not in WAL mode: {mode:?}");
     }
     conn.pragma_update(None, "journal_size_limit", 4 << 20)?;
+    // Negative: KiB instead of pages.
+    conn.pragma_update(None, "cache_size", -CACHE)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(conn)
 }

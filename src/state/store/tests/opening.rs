@@ -18,6 +18,7 @@ fn p1_every_setting_is_on_when_read_back() {
         let store = open(&folder.db());
         assert_eq!(pragma::<String>(&store, "journal_mode"), "wal");
         assert_eq!(pragma::<i64>(&store, "synchronous"), 2, "FULL");
+        assert_eq!(pragma::<i64>(&store, "cache_size"), -128, "KiB, or it fills up with history");
         assert_eq!(pragma::<i64>(&store, "busy_timeout"), 5000);
         assert_eq!(pragma::<i64>(&store, "journal_size_limit"), 4_194_304);
         store.close();
