@@ -33,7 +33,7 @@ build: ## the agent for this machine, as small as it gets: target/release/reagen
 build-all: ## the agent for each line of `targets`: static files in build/. WITH=cross or WITH=zig says with what
 	@cross/build $(TARGETS)
 
-build-all-docker: ## the same in a container that has all of it (image agent-builder); build/ is emptied first
+build-all-docker: ## the same in a container that has all of it (image agent-builder; BASE=IMAGE to start from); build/ is emptied first
 	@cross/docker build $(TARGETS)
 
 check-boards: ## tests, and the agents of build/ with cloud, engine and an app, on the CPUs they are for (qemu); TARGETS="linux/arm/5" for one
@@ -47,7 +47,7 @@ size: build ## bytes of the release build and of build/, against their budget; F
 reproduce: ## two builds of the commit in two folders are the same bytes; TARGETS="native linux/arm/5" is what is built
 	@cross/reproduce $(TARGETS)
 
-bench: build ## what the release build costs, against its limits, half an hour; QUICK=1, MINUTES=10, OTHER=FILE to compare with; needs root
+bench: build ## what an agent costs, the one of build/ if it is there, against its limits; half an hour; QUICK=1, MINUTES=10, OTHER=FILE to compare with; needs root
 	@$(CARGO) build --locked --quiet --example bench --example bench-rpc
 	@$(TARGET_DIR)/debug/examples/bench $(if $(MINUTES),--minutes $(MINUTES)) $(if $(QUICK),--quick) $(if $(OTHER),--other $(OTHER)) \
 	  --arm build/reagent-linux-armv5 --out $(TARGET_DIR)/bench/footprint.json $(ARGS)

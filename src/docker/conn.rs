@@ -18,6 +18,9 @@ use crate::clock;
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// How much of a long body is read and sent at a time, in bytes.
 const PIECE: usize = 64 * 1024;
+/// How much of an answer is read at a time, in bytes. It is on the stack, and what a thread has once used of that stays
+/// resident: each follower of logs would keep more for as long as its app runs.
+const CHUNK: usize = 4 * 1024;
 /// How long such a piece waits for room before it looks whether the answer has begun already.
 const ROOM: Duration = Duration::from_secs(1);
 /// How long one attempt to connect lasts before the cancel token is looked at: nothing else can interrupt a connect.
@@ -123,7 +126,7 @@ impl Response {
         let before = out.len();
         let early = std::mem::take(&mut self.early);
         self.body.feed(&early, out)?;
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; CHUNK];
         while out.len() == before {
             if self.body.is_done() {
                 return Ok(false);
@@ -206,7 +209,7 @@ impl Connection {
         if let Err(error @ (Error::Timeout | Error::Cancelled)) = written {
             return Err(error);
         }
-        let mut chunk = [0; 8 * 1024];
+        let mut chunk = [0; CHUNK];
         let head = loop {
             match decode_head(&early)? {
                 // An interim response; the real one follows.

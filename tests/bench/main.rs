@@ -124,9 +124,26 @@ impl Stop {
     }
 }
 
+/// The build that is judged: the one for devices if `build/` has it for this machine, else the one of this machine.
+fn own_build() -> Result<PathBuf, String> {
+    let of_machine = parts::built_agent(Some("release"))?;
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let for_devices = PathBuf::from(format!("build/reagent-linux-{arch}"));
+    if !for_devices.is_file() {
+        println!("there is no {} (make build-all TARGETS=linux/{arch})", for_devices.display());
+        return Ok(of_machine);
+    }
+    let changed = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    if changed(&for_devices) < changed(&of_machine) {
+        println!("{} is older than {}: is it still the same agent?", for_devices.display(), of_machine.display());
+    }
+    Ok(for_devices)
+}
+
 /// The build itself.
 fn own(flags: &Flags) -> Result<Candidate, String> {
-    let own = flags.agent.clone().map_or_else(|| parts::built_agent(Some("release")), Ok)?;
+    let own = flags.agent.clone().map_or_else(own_build, Ok)?;
+    println!("this build: {}", own.display());
     Candidate::new("this build", own, None)
 }
 

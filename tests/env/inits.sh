@@ -1,9 +1,10 @@
 #!/bin/sh
-# Init systems in containers of the machine's Docker Engine: BusyBox init, OpenRC and systemd, each as process 1 of a root
-# file system that this script makes. BusyBox and systemd are the machine's own, OpenRC is unpacked and never installed.
+# Init systems in containers of the machine's Docker Engine: BusyBox init, OpenRC, SysV init and systemd, each as process 1 of
+# a root file system that this script makes. BusyBox and systemd are the machine's own, OpenRC and SysV init are unpacked and
+# never installed.
 #
 #   inits.sh install              brings what is missing (nothing to do if it is there)
-#   inits.sh root DIR KIND        lays the init system out in DIR/root; KIND is busybox, openrc or systemd
+#   inits.sh root DIR KIND        lays the init system out in DIR/root; KIND is busybox, openrc, sysv or systemd
 #   inits.sh start DIR KIND       boots DIR/root in a container on the host's network; DIR/name is its name
 #   inits.sh stop DIR             removes the container and its image
 #
@@ -12,31 +13,41 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 openrc=$REAL_DIR/openrc
+sysv=$REAL_DIR/sysv
 
 install() {
   [ -x /bin/busybox ] || need busybox-static
   [ -x /lib/systemd/systemd ] && [ -x /usr/bin/systemd-analyze ] || need systemd
-  if [ -x "$openrc/sbin/openrc-init" ]; then return; fi
-  command -v apt-get >/dev/null || die "OpenRC is missing and there is no apt-get here: unpack Debian's packages openrc, librc1 and libeinfo1 into $openrc"
+  unpack openrc sbin/openrc-init openrc librc1 libeinfo1
+  unpack sysv sbin/init sysvinit-core sysv-rc sysvinit-utils
+}
+
+# unpack NAME PROGRAM PACKAGE...: the files of Debian's packages in $REAL_DIR/NAME, where PROGRAM then is.
+unpack() (
+  name=$1 dir=$REAL_DIR/$1 program=$2
+  shift 2
+  [ ! -x "$dir/$program" ] || exit 0
+  command -v apt-get >/dev/null || die "$name is missing and there is no apt-get here: unpack Debian's packages $* into $dir"
   mkdir -p "$REAL_DIR"
   (
     flock 9
-    [ ! -x "$openrc/sbin/openrc-init" ] || exit 0
-    say "unpacking OpenRC into $openrc"
-    rm -rf "$openrc.new" "$openrc.debs"
-    mkdir -p "$openrc.new" "$openrc.debs"
-    cd "$openrc.debs"
-    fetch() { apt-get download -q openrc librc1 libeinfo1 >"$REAL_DIR/openrc-install.log" 2>&1; }
-    if ! fetch; then
-      [ "$(id -u)" = 0 ] || die "OpenRC cannot be fetched: sudo apt-get update, then tests/env/inits.sh install"
+    [ ! -x "$dir/$program" ] || exit 0
+    say "unpacking $name into $dir"
+    rm -rf "$dir.new" "$dir.debs"
+    mkdir -p "$dir.new" "$dir.debs"
+    cd "$dir.debs"
+    log=$REAL_DIR/$name-install.log
+    fetch() { apt-get download -q "$@" >"$log" 2>&1; }
+    if ! fetch "$@"; then
+      [ "$(id -u)" = 0 ] || die "$name cannot be fetched: sudo apt-get update, then tests/env/inits.sh install"
       apt-get update -q >&2
-      fetch || { cat "$REAL_DIR/openrc-install.log" >&2; die "OpenRC cannot be fetched; try again with: tests/env/inits.sh install"; }
+      fetch "$@" || { cat "$log" >&2; die "$name cannot be fetched; try again with: tests/env/inits.sh install"; }
     fi
-    for package in *.deb; do dpkg -x "$package" "$openrc.new"; done
-    rm -rf "$openrc.new/usr" "$openrc.debs"
-    mv "$openrc.new" "$openrc"
-  ) 9>"$REAL_DIR/openrc.lock"
-}
+    for package in *.deb; do dpkg -x "$package" "$dir.new"; done
+    rm -rf "$dir.new/usr" "$dir.debs"
+    mv "$dir.new" "$dir"
+  ) 9>"$REAL_DIR/$name.lock"
+)
 
 # What every system has.
 base() {
@@ -80,6 +91,18 @@ root() {
       # A container's kernel is not its own.
       echo 'rc_sys="docker"' >>"$root/etc/rc.conf"
       ;;
+    sysv)
+      base
+      busybox
+      tar -C "$sysv" -c . | tar -C "$root" -x
+      # The one of BusyBox is another.
+      rm -f "$root/sbin/start-stop-daemon"
+      cp "$(command -v start-stop-daemon)" "$root/sbin/start-stop-daemon"
+      # What Debian's own has in it for services, and the last step of its scripts for the machine, which are not here.
+      printf '%s\n' id:2:initdefault: si::sysinit:/etc/init.d/rcS '2:2:wait:/etc/init.d/rc 2' \
+        '0:0:wait:/etc/init.d/rc 0' 'h0:0:wait:/sbin/halt -d -f -p' \
+        '6:6:wait:/etc/init.d/rc 6' 'h6:6:wait:/sbin/reboot -d -f' >"$root/etc/inittab"
+      ;;
     systemd)
       base
       # Programs and libraries are the machine's.
@@ -111,6 +134,9 @@ libraries() {
   done
 }
 
+# As the installer says. The machine's own start scripts stay as they are.
+enable() { DPKG_ROOT=$root update-rc.d reagent defaults >&2; }
+
 start() {
   dir=$1 root=$1/root
   name=$(basename "$dir")
@@ -118,6 +144,7 @@ start() {
     busybox) libraries; set -- /sbin/init ;;
     # Without the capability it stays when its services have ended.
     openrc) libraries; set -- --cap-add SYS_BOOT --tmpfs /run -- /sbin/openrc-init ;;
+    sysv) enable; libraries; set -- --cap-add SYS_BOOT -- /sbin/init ;;
     systemd)
       if [ -d /sys/fs/cgroup/systemd ]; then
         cgroups='-v /sys/fs/cgroup/systemd:/sys/fs/cgroup/systemd:rw'
@@ -153,8 +180,8 @@ stop() {
 
 case ${1-} in
   install) install ;;
-  root) root "${2:?a folder}" "${3:?busybox, openrc or systemd}" ;;
-  start) start "${2:?a folder}" "${3:?busybox, openrc or systemd}" ;;
+  root) root "${2:?a folder}" "${3:?busybox, openrc, sysv or systemd}" ;;
+  start) start "${2:?a folder}" "${3:?busybox, openrc, sysv or systemd}" ;;
   stop) stop "${2:?a folder}" ;;
   *) die "usage: inits.sh install | root DIR KIND | start DIR KIND | stop DIR" ;;
 esac

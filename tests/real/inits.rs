@@ -41,6 +41,13 @@ const OPENRC: Init = Init {
     status: "rc-service reagent status",
     settings: ("etc/conf.d/reagent", "respawn_delay=1"),
 };
+const SYSV: Init = Init {
+    kind: "sysv",
+    start: "/etc/init.d/reagent start",
+    stop: "/etc/init.d/reagent stop",
+    status: "/etc/init.d/reagent status",
+    settings: ("etc/default/reagent", "LAUNCH_PAUSE=1"),
+};
 const SYSTEMD: Init = Init {
     kind: "systemd",
     start: "systemctl start reagent",
@@ -203,6 +210,13 @@ fn openrc_starts_the_agent_at_boot_and_supervises_it() {
     let device = Booted::with(&OPENRC);
     keeps_the_agent(&device, &OPENRC);
     goes_down_in_good_order(&device, |device| drop(device.sh("openrc-shutdown -p now")));
+}
+
+#[test]
+fn sysv_init_starts_the_agent_at_boot_and_the_launcher_keeps_it() {
+    let device = Booted::with(&SYSV);
+    keeps_the_agent(&device, &SYSV);
+    goes_down_in_good_order(&device, reboot);
 }
 
 #[test]

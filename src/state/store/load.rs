@@ -33,14 +33,14 @@ pub(super) fn check(conn: &Connection) -> Result<()> {
     [REQUESTED, STATES, OUTBOX, META, LOG].into_iter().try_for_each(|sql| conn.prepare(sql).map(drop))
 }
 
-/// Reads all tables that the agent works from.
+/// Reads all tables that the agent works from. This is done once: the statements are not kept.
 pub(super) fn all(conn: &Connection) -> Result<Loaded> {
     let mut loaded = Loaded::default();
     let skipped = &mut loaded.skipped;
     loaded.requested = rows(conn, REQUESTED, "requested state", skipped, requested)?;
     loaded.states = rows(conn, STATES, "app state", skipped, app_state)?;
     loaded.outbox = rows(conn, OUTBOX, "queued report", skipped, outbox)?;
-    let mut statement = conn.prepare_cached(META)?;
+    let mut statement = conn.prepare(META)?;
     let mut entries = statement.query([])?;
     while let Some(row) = entries.next()? {
         match (row.get("key"), row.get("value")) {
@@ -70,7 +70,7 @@ fn rows<T>(
     skipped: &mut Vec<String>,
     decode: fn(&Row<'_>) -> Result<T, String>,
 ) -> Result<Vec<T>> {
-    let mut statement = conn.prepare_cached(sql)?;
+    let mut statement = conn.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut decoded = Vec::new();
     while let Some(row) = rows.next()? {
