@@ -370,10 +370,10 @@ pub enum JobSpec {
     },
     /// Takes a message of an arriving archive.
     Upload(Box<Upload>),
-    /// Whether there is an image of a repository.
+    /// Whether there is an image.
     HasImage {
-        /// Image name without tag.
-        repository: String,
+        /// Its name with tag.
+        image: String,
     },
     /// Deletes an app's directory.
     DeleteFiles(Folder),

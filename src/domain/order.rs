@@ -71,7 +71,7 @@ impl State {
             Step::Keep => JobSpec::Keep { container, kept: names::kept(id) },
             Step::PutBack => JobSpec::PutBack { container, kept: names::kept(id) },
             Step::RemoveImages => JobSpec::RemoveImages { repository: names.image },
-            Step::NeedImage => JobSpec::HasImage { repository: names.image },
+            Step::NeedImage => JobSpec::HasImage { image: names.tagged(&app.version_that_runs()) },
             Step::Build => JobSpec::Build(Box::new(Build {
                 app_name: app.name.clone(),
                 image: names.image,

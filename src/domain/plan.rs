@@ -210,8 +210,8 @@ const LEAVE: &[Step] = &[Step::ReleasePorts, Step::DeleteFiles, report(AppState:
 
 const UP: &[Step] = &[Step::Start, report(AppState::Running), say(Line::Running), Step::Follow];
 
-/// What a pull does, and what recovering without an image inserts.
-pub const PULL: &[Step] = &[
+/// What a pull does.
+const PULL: &[Step] = &[
     Step::ClearRemote,
     say(Line::Preparing),
     Step::ClearHistory,
@@ -220,7 +220,7 @@ pub const PULL: &[Step] = &[
     say(Line::Installed),
 ];
 
-/// What a start without image inserts before it starts again.
+/// What is inserted where the image of the installed release is missing.
 pub const FETCH: &[Step] = &[
     Step::ClearRemote,
     say(Line::Preparing),
@@ -228,10 +228,10 @@ pub const FETCH: &[Step] = &[
     Step::Token,
     Step::Pull { version: Version::Runs, announce: true },
     say(Line::Installed),
-    report(AppState::Present),
-    report(AppState::Starting),
-    Step::Start,
 ];
+
+/// What a start without image inserts after [`FETCH`].
+pub const START_AGAIN: &[Step] = &[report(AppState::Present), report(AppState::Starting), Step::Start];
 
 /// What a project that lacks images inserts. Only a first installation may show DOWNLOADING: who cancels that uninstalls.
 pub fn fetch_missing(announce: bool) -> Plan {

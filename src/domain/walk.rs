@@ -135,6 +135,7 @@ impl State {
             }
             (Step::Start, Outcome::ImageMissing) if run.fetches == 0 && !run.trial => {
                 run.fetches += 1;
+                insert(&mut run.steps, plan::START_AGAIN);
                 insert(&mut run.steps, plan::FETCH);
                 self.advance(id);
             }
@@ -142,7 +143,7 @@ impl State {
             (Step::Start, Outcome::PortsTaken(taken)) => self.start_elsewhere(id, &taken, &[Step::Start]),
             (Step::Start, Outcome::PortConflict(text)) => self.start_after_conflict(id, &text, &[Step::Start]),
             (Step::NeedImage, Outcome::HasImage(false)) => {
-                insert(&mut run.steps, plan::PULL);
+                insert(&mut run.steps, plan::FETCH);
                 self.advance(id);
             }
             (Step::NeedImages { announce }, Outcome::Missing(missing)) if !missing.is_empty() => {

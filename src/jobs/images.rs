@@ -21,8 +21,8 @@ impl Work<'_> {
     }
 
     /// Whether there is an image of exactly this repository.
-    pub(super) fn has_repository(&self, repository: &str) -> Result<bool, Failure> {
-        Ok(!self.tags_of(repository)?.is_empty())
+    pub(super) fn has_image(&self, image: &str) -> Result<bool, Failure> {
+        Ok(self.tags_of(&Reference::parse(image).name)?.contains(image))
     }
 
     fn tags_of(&self, repository: &str) -> Result<BTreeSet<String>, Failure> {

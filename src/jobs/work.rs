@@ -127,7 +127,7 @@ impl Work<'_> {
             JobSpec::Keep { container, kept } => done(self.keep(container, kept)),
             JobSpec::PutBack { container, kept } => self.put_back(container, kept),
             JobSpec::Upload(upload) => done(self.upload(upload)),
-            JobSpec::HasImage { repository } => self.has_repository(repository).map(Outcome::HasImage),
+            JobSpec::HasImage { image } => self.has_image(image).map(Outcome::HasImage),
             JobSpec::DeleteFiles(folder) => done(self.delete_files(folder)),
             JobSpec::WriteLiveFiles(files) => {
                 done(self.folders(&files.folder).and_then(|folders| live_files::write(&folders, files)))

@@ -200,11 +200,14 @@ fn s13_removing_images_that_are_gone_or_in_use_is_success() {
     }
     let jobs = Jobs::with(&daemon);
     let remove = || JobSpec::RemoveImages { repository: repository.to_owned() };
-    let has = || JobSpec::HasImage { repository: repository.to_owned() };
+    let has = || JobSpec::HasImage { image: IMAGE.to_owned() };
+    let has_newer = || JobSpec::HasImage { image: format!("{repository}:2.0.0") };
+    assert_eq!(jobs.perform(has_newer()), Outcome::HasImage(true));
     assert_eq!(jobs.perform(start(40_001)), Outcome::Done);
     assert_eq!(jobs.perform(remove()), Outcome::Done, "one is in use");
     assert_eq!(daemon.images(), [IMAGE, "registry.test/apps/prod_amd64_900001_app2:1.0.0"]);
     assert_eq!(jobs.perform(has()), Outcome::HasImage(true));
+    assert_eq!(jobs.perform(has_newer()), Outcome::HasImage(false));
     assert_eq!(jobs.perform(stop()), Outcome::Done);
     assert_eq!(jobs.perform(remove()), Outcome::Done);
     assert_eq!(jobs.perform(has()), Outcome::HasImage(false));

@@ -136,9 +136,7 @@ impl Engine {
                 self.images.retain(|image| !image.starts_with(&format!("{repository}:")));
                 Outcome::Done
             }
-            JobSpec::HasImage { repository } => {
-                Outcome::HasImage(self.images.iter().any(|image| image.starts_with(&format!("{repository}:"))))
-            }
+            JobSpec::HasImage { image } => Outcome::HasImage(self.images.contains(image)),
             JobSpec::DeleteFiles(folder) => {
                 self.folders.remove(&folder.name);
                 self.definitions.retain(|known| known != folder);

@@ -425,3 +425,17 @@ fn an_old_image_that_is_wanted_again_after_a_kill_is_not_removed() {
     assert_eq!(images, ["registry/apps/prod_amd64_1_demo:1.0.0"]);
     assert_eq!((world.tables.apps[&prod(1)].version.as_str(), world.tables.superseded.len()), ("1.0.0", 0));
 }
+
+#[test]
+fn an_app_is_present_with_the_image_of_its_own_version_only() {
+    let mut world = World::running();
+    world.exits(1, 1);
+    world.settle();
+    world.engine.images.clear();
+    world.engine.images.insert("registry/apps/prod_amd64_1_demo:3.0.0".to_owned());
+    world.trace.clear();
+    world.request(1, "PRESENT", json!({}));
+    world.pass(secs(1));
+    assert!(world.trace.iter().any(|line| line.starts_with("pull") && line.contains(":1.0.0 ")), "{:?}", world.trace);
+    assert_eq!(world.reports().last().map(String::as_str), Some("1 PRESENT"));
+}
