@@ -3,6 +3,8 @@
 //! A library: it knows nothing of the agent's domain and starts no thread.
 
 pub mod addresses;
+#[cfg(target_env = "musl")]
+mod allocator;
 pub mod child;
 pub mod console;
 pub mod disk;
