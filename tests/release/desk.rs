@@ -67,7 +67,7 @@ impl Desk {
         {
             desk.take(file);
         }
-        for file in ["build", "docker", "frpc", "lib.sh", "publish", "targets.txt"] {
+        for file in ["Dockerfile", "build", "docker", "frpc", "lib.sh", "publish", "targets.txt"] {
             desk.take(&format!("cross/{file}"));
         }
         desk.take("tests/env/lib.sh");

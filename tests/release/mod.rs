@@ -313,7 +313,8 @@ fn a_rollout_builds_in_a_container_and_releases_what_that_has_built() {
     desk.make("rollout").ok();
     let calls = fs::read_to_string(desk.path("calls")).unwrap();
     let calls: Vec<&str> = calls.lines().filter(|call| !call.starts_with("version")).collect();
-    let [remove, build, run] = calls[..] else { panic!("{calls:?}") };
+    let [base, remove, build, run] = calls[..] else { panic!("{calls:?}") };
+    assert!(base.starts_with("image inspect "), "whether it can begin, before build/ is emptied: {base}");
     assert_eq!(remove, "rm -f agent_builder");
     assert!(build.starts_with("build --platform linux/amd64 ") && build.contains(" -t agent-builder "), "{build}");
     let mount = format!("-v {}:/reagent/build", desk.path("build").canonicalize().unwrap().display());
