@@ -96,7 +96,10 @@ impl Machine for Real {
     fn images(&self) -> Option<Vec<String>> {
         let list = self.api.list("/images/json")?;
         let tags = |image: &Value| image["RepoTags"].as_array().cloned().unwrap_or_default();
-        Some(list.iter().flat_map(tags).map(|tag| text(&tag)).filter(|tag| tag != BASE).collect())
+        let mut all: Vec<String> = list.iter().flat_map(tags).map(|tag| text(&tag)).filter(|tag| tag != BASE).collect();
+        // Those of one second come in any order.
+        all.sort();
+        Some(all)
     }
 
     fn exit(&mut self, container: &str, code: i64) {
