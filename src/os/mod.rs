@@ -3,7 +3,7 @@
 //! A library: it knows nothing of the agent's domain and starts no thread.
 
 pub mod addresses;
-#[cfg(target_env = "musl")]
+#[cfg(all(target_env = "musl", not(test)))]
 mod allocator;
 pub mod child;
 pub mod console;
