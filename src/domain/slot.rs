@@ -332,7 +332,8 @@ impl App {
 
     /// Whether it is where it is wanted, and a container is of no use there.
     pub fn needs_no_container(&self) -> bool {
-        let rests = |state: AppState| state == AppState::Present || state.is_gone();
+        use AppState::{Built, Present, Published};
+        let rests = |state: AppState| matches!(state, Present | Built | Published) || state.is_gone();
         rests(self.state) && rests(self.wanted) && self.is_settled()
     }
 

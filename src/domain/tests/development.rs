@@ -244,3 +244,13 @@ fn s3_what_the_backend_believes_of_work_that_has_ended_does_not_stop_what_it_ask
     world.settle();
     assert_eq!(world.reports().last().map(String::as_str), Some("1 PRESENT"));
 }
+
+#[test]
+fn s7_a_container_that_the_engine_made_too_late_goes_from_what_is_built_as_well() {
+    let mut world = built();
+    let mut late = World::running().engine.containers[&container(1)].clone();
+    (late.name, late.status) = ("dev_1_demo".to_owned(), "created".to_owned());
+    world.engine.containers.insert(late.name.clone(), late);
+    world.pass(secs(61));
+    assert!(!world.engine.containers.contains_key("dev_1_demo"), "{:?}", world.tail());
+}
