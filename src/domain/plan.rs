@@ -93,7 +93,7 @@ pub enum Step {
     ReleasePorts,
     /// Job: delete the app's directories.
     DeleteFiles,
-    /// If the app is still not wanted, forget it: rows, log, memory.
+    /// If the app is where it is wanted, and gone, forget it: rows, log, memory.
     Forget,
     /// End as FAILED, without crash loop: this cannot be done with an app of this stage.
     CannotBe,

@@ -37,6 +37,7 @@ impl State {
     fn perform(&mut self, id: AppKey, step: Step) -> bool {
         let Some(app) = self.apps.get_mut(&id) else { return false };
         let container = log_of(app);
+        let has_left = app.has_left();
         let Slot::Busy(run) = &mut app.slot else { return false };
         match step {
             Step::Report(state) => {
@@ -55,7 +56,8 @@ impl State {
             Step::CancelUpdate => app.update_status = UpdateStatus::Canceled,
             Step::CancelTransfer => self.cancel_transfer(&container),
             Step::ReleasePorts => self.ports.release(id),
-            Step::Forget if app.wanted.is_gone() || app.unknown => {
+            // A removal may have become an uninstallation meanwhile.
+            Step::Forget if has_left || app.unknown => {
                 self.forget(id);
                 return false;
             }

@@ -223,3 +223,17 @@ fn a_wish_that_changes_back_during_a_cancel_is_followed() {
     assert_eq!(world.reports().last().map(String::as_str), Some("1 RUNNING"));
     assert!(world.engine.is_running(&container(1)));
 }
+
+#[test]
+fn s3_an_app_that_is_to_be_uninstalled_while_it_is_removed_is_uninstalled() {
+    let mut world = World::running();
+    world.holds = |spec| matches!(spec, JobSpec::RemoveImages { .. });
+    world.request(1, "REMOVED", json!({}));
+    world.settle();
+    world.trace.clear();
+    world.request(1, "UNINSTALLED", json!({}));
+    world.holds = |_| false;
+    world.settle();
+    assert_eq!(world.reports().last().map(String::as_str), Some("1 UNINSTALLED"), "{:?}", world.trace);
+    assert!(world.engine.folders.is_empty() && !world.state.apps.contains_key(&prod(1)));
+}
