@@ -102,8 +102,8 @@ fn d1_blocked_queries_hold_up_neither_apps_nor_what_needs_no_engine() {
     let user = device.cloud.user("42").unwrap();
     let uri = device.cloud.backend.identity.uri("list_containers");
     let start = || user.start_call(&uri, json!({}), vec![], Map::new());
-    let waiting: Vec<_> = (0..50).map(|_| start()).collect();
     let before = device.engine.connections();
+    let waiting: Vec<_> = (0..50).map(|_| start()).collect();
     wait_until(LIMIT, "queries hang", || (device.engine.connections() > before).then_some(()));
     assert!(device.call("get_storage_data", vec![]).is_ok());
     device.target(&app, "PRESENT");
