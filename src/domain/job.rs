@@ -51,6 +51,8 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// Published ports.
     pub bindings: Vec<Binding>,
+    /// If it ends at once, why names the last line that it wrote: it is removed before anybody can read its log.
+    pub on_trial: bool,
 }
 
 impl fmt::Debug for Launch {

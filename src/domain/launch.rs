@@ -60,6 +60,7 @@ impl State {
             folder: Folder { stage: id.stage, name: request.app_name },
             environment: environment.variables,
             bindings,
+            on_trial: self.running(id).is_ok_and(|(_, run)| run.trial),
         })
     }
 

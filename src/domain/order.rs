@@ -229,7 +229,7 @@ impl State {
         Ok(Some(JobSpec::Rehost(Box::new(rehost))))
     }
 
-    fn running(&self, id: AppKey) -> Result<(&App, &Run), String> {
+    pub(super) fn running(&self, id: AppKey) -> Result<(&App, &Run), String> {
         let app = self.apps.get(&id).ok_or("the app is unknown")?;
         match &app.slot {
             Slot::Busy(run) => Ok((app, run)),

@@ -69,6 +69,7 @@ mod tests {
             folder: Folder { stage, name: "App".to_owned() },
             environment: BTreeMap::new(),
             bindings: vec![Binding::plain(53, Protocol::Udp, 40_001)],
+            on_trial: false,
         };
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         serde_json::to_value(body(&launch, &variables, vec![Mount::bind("/apps/shared", "/shared")], runtime)).unwrap()

@@ -146,6 +146,7 @@ fn launch(host_port: u16) -> Launch {
         folder: Folder { stage: Stage::Prod, name: "App".to_owned() },
         environment: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
         bindings: vec![Binding::plain(80, Protocol::Tcp, host_port)],
+        on_trial: false,
     }
 }
 
