@@ -120,6 +120,23 @@ fn an_app_that_ends_at_once_has_failed_with_its_exit_code() {
 }
 
 #[test]
+fn on_trial_the_reason_has_the_last_line_that_was_written_if_there_is_one() {
+    let daemon = with_image();
+    let jobs = Jobs::with(&daemon);
+    let on_trial = || JobSpec::Start(Box::new(Launch { on_trial: true, ..launch(40_001) }));
+    let long = "x".repeat(300);
+    for (lines, why) in [
+        (vec![], "it ended at once with exit code 3".to_owned()),
+        (vec!["one", "no such file"], "it ended at once with exit code 3: no such file".to_owned()),
+        (vec![long.as_str()], format!("it ended at once with exit code 3: {}", &long[..200])),
+    ] {
+        let log = lines.into_iter().map(str::to_owned).collect();
+        daemon.behave(IMAGE, Behaviour { exits: Some(3), log, ..Behaviour::default() });
+        assert_eq!(jobs.perform(on_trial()), Outcome::Failed(why));
+    }
+}
+
+#[test]
 fn d1_an_engine_that_hangs_is_gone_within_its_deadline() {
     let daemon = with_image();
     let short = Setup::of(&daemon).docker.within(Duration::from_millis(300));
