@@ -271,6 +271,12 @@ pub enum JobSpec {
         /// Its name.
         container: String,
     },
+    /// The same for a release on trial: if it does not run, [`Container::last_line`] tells what it said, for it is removed
+    /// before anybody can read its log.
+    Prove {
+        /// Its name.
+        container: String,
+    },
     /// Pulls an image; progress goes to the log of `container`.
     Pull {
         /// Reference with tag.
@@ -442,6 +448,8 @@ pub struct Container {
     pub out_of_memory: bool,
     /// Error of a start that failed.
     pub error: String,
+    /// The last line that it wrote, cut; empty unless it was asked for.
+    pub last_line: String,
     /// When it was started last, as the engine says.
     pub started_at: String,
     /// The ports that it was made with.

@@ -119,7 +119,13 @@ pub fn ended(container: &Container) -> String {
         return container.error.clone();
     }
     let memory = if container.out_of_memory { ", for lack of memory" } else { "" };
-    format!("it ended with exit code {}{memory}", container.exit_code)
+    let why = format!("it ended with exit code {}{memory}", container.exit_code);
+    and_last_line(why, &container.last_line)
+}
+
+/// Why a container does not run, and what it said last, if it said anything.
+pub fn and_last_line(why: String, last_line: &str) -> String {
+    if last_line.is_empty() { why } else { format!("{why}: {last_line}") }
 }
 
 /// M-LOOP

@@ -65,7 +65,7 @@ impl State {
             }
             Step::Start if run.is_back => return Ok(None),
             Step::Start => return self.launch(id, &names).map(|launch| Some(JobSpec::Start(Box::new(launch)))),
-            Step::Prove => JobSpec::Look { container },
+            Step::Prove => JobSpec::Prove { container },
             Step::Stop => JobSpec::Stop { container },
             Step::RemoveContainer | Step::Disband | Step::Down => JobSpec::RemoveContainer { container },
             Step::Keep => JobSpec::Keep { container, kept: names::kept(id) },

@@ -1,16 +1,19 @@
 //! Seeing what the Engine has: all containers and images, or one container.
 
-use super::work::{Failure, Work};
+use super::work::{Failure, LOOK, Work};
 use crate::docker::endpoints::build::MARK;
 use crate::docker::endpoints::containers::Port;
 use crate::docker::labels::{PROJECT, SERVICE};
-use crate::docker::{self, ContainerSummary, Filters, PortBinding, Which};
+use crate::docker::{self, ContainerSummary, Filters, LogOptions, PortBinding, Which};
 use crate::domain::compose::aggregate;
 use crate::domain::job::{Container, Health, Observation, Outcome};
 use crate::domain::names;
 use crate::domain::ports::{Protocol, Published};
 use crate::sorted::IntoSorted;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Characters of a container's last line.
+const LAST_LINE: usize = 200;
 
 impl Work<'_> {
     /// Lists everything, and inspects those of the agent's containers that are not as in `known` (name to id and status; of
@@ -47,6 +50,26 @@ impl Work<'_> {
     /// Inspects the container of exactly this name.
     pub(super) fn look(&self, container: &str) -> Result<Outcome, Failure> {
         Ok(Outcome::Looked(self.docker.find_container(container)?.map(|found| Box::new(of_inspection(found)))))
+    }
+
+    /// Looks at the container of a release on trial, and at its last line if it has ended.
+    pub(super) fn prove(&self, container: &str) -> Result<Outcome, Failure> {
+        let mut outcome = self.look(container)?;
+        if let Outcome::Looked(Some(found)) = &mut outcome
+            && found.status != "running"
+        {
+            found.last_line = self.last_line(&found.id);
+        }
+        Ok(outcome)
+    }
+
+    /// The last line that a container wrote, cut; empty if there is none.
+    pub(super) fn last_line(&self, id: &str) -> String {
+        let options = LogOptions { tty: true, tail: Some(1), ..LogOptions::default() };
+        match self.docker.container_logs(id, &options).and_then(|mut logs| logs.next_line(LOOK)) {
+            Ok(Some(line)) => line.text.chars().take(LAST_LINE).collect(),
+            _ => String::new(),
+        }
     }
 }
 
@@ -129,6 +152,7 @@ pub(super) fn of_inspection(inspected: docker::Container) -> Container {
         service,
         health: inspected.state.health.and_then(|health| of_health(&health.status)),
         id: inspected.id,
+        last_line: String::new(),
     }
 }
 

@@ -5,8 +5,9 @@
 use super::work::{Failure, LOOK, PATIENCE, Work};
 use super::{env_files, launch};
 use crate::clock;
-use crate::docker::{self, ContainerSpec, LogOptions};
+use crate::docker::{self, ContainerSpec};
 use crate::domain::job::{Launch, Outcome};
+use crate::domain::lines;
 use crate::domain::ports::{Binding, Protocol};
 use crate::os::addresses;
 use crate::os::ports::{self, Transport};
@@ -14,8 +15,6 @@ use log::{debug, warn};
 use std::collections::BTreeMap;
 
 const NVIDIA: &str = "nvidia";
-/// Characters of a container's last line.
-const LAST_LINE: usize = 200;
 
 impl Work<'_> {
     /// Creates and starts the container of an app and waits until it runs.
@@ -44,7 +43,9 @@ impl Work<'_> {
         }
         match started {
             Ok(id) => match self.until_running(&id) {
-                Err(Failure::Text(why)) if launch.on_trial => Err(Failure::Text(self.with_last_line(&id, why))),
+                Err(Failure::Text(why)) if launch.on_trial => {
+                    Err(Failure::Text(lines::and_last_line(why, &self.last_line(&id))))
+                }
                 other => other,
             },
             Err(Failure::Engine(error)) if error.is_port_conflict() => {
@@ -93,16 +94,6 @@ impl Work<'_> {
                 return Err(Failure::Text(format!("it is {} after {} s", state.status, PATIENCE.as_secs())));
             }
             self.pause(LOOK)?;
-        }
-    }
-
-    /// Why a container does not run, and the last line that it wrote, if there is one.
-    fn with_last_line(&self, id: &str, why: String) -> String {
-        let options = LogOptions { tty: true, tail: Some(1), ..LogOptions::default() };
-        let last = self.docker.container_logs(id, &options).and_then(|mut logs| logs.next_line(LOOK));
-        match last {
-            Ok(Some(line)) => format!("{why}: {}", line.text.chars().take(LAST_LINE).collect::<String>()),
-            _ => why,
         }
     }
 

@@ -106,6 +106,7 @@ impl Work<'_> {
         let result = match spec {
             JobSpec::Observe { known } => self.observe(known),
             JobSpec::Look { container } => self.look(container),
+            JobSpec::Prove { container } => self.prove(container),
             JobSpec::Pull { image, username, password, container } => {
                 done(self.pull(image, username, password, container))
             }

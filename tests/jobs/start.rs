@@ -137,6 +137,26 @@ fn on_trial_the_reason_has_the_last_line_that_was_written_if_there_is_one() {
 }
 
 #[test]
+fn a_look_at_a_release_on_trial_tells_its_last_line_once_it_has_ended() {
+    let daemon = with_image();
+    let jobs = Jobs::with(&daemon);
+    let prove = |name: &str| match jobs.perform(JobSpec::Prove { container: name.to_owned() }) {
+        Outcome::Looked(seen) => seen,
+        other => panic!("not seen but {other:?}"),
+    };
+    assert_eq!(prove(NAME), None);
+    daemon.behave(IMAGE, Behaviour { log: vec!["one".to_owned(), "out of coffee".to_owned()], ..Behaviour::default() });
+    assert_eq!(jobs.perform(start(40_001)), Outcome::Done);
+    assert_eq!(prove(NAME).unwrap().last_line, "", "it runs");
+    daemon.exit_container(NAME, 7);
+    let ended = prove(NAME).unwrap();
+    assert_eq!((ended.exit_code, ended.last_line.as_str()), (7, "out of coffee"));
+    let looked = jobs.perform(JobSpec::Look { container: NAME.to_owned() });
+    let Outcome::Looked(Some(looked)) = looked else { panic!("not seen but {looked:?}") };
+    assert_eq!(looked.last_line, "", "nobody asked");
+}
+
+#[test]
 fn d1_an_engine_that_hangs_is_gone_within_its_deadline() {
     let daemon = with_image();
     let short = Setup::of(&daemon).docker.within(Duration::from_millis(300));

@@ -121,7 +121,9 @@ impl Engine {
                 images: self.images.iter().cloned().collect(),
                 definitions: self.definitions.clone(),
             }),
-            JobSpec::Look { container } => Outcome::Looked(self.containers.get(container).cloned().map(Box::new)),
+            JobSpec::Look { container } | JobSpec::Prove { container } => {
+                Outcome::Looked(self.containers.get(container).cloned().map(Box::new))
+            }
             JobSpec::Pull { image, .. } if self.missing.contains(image) => Outcome::Failed("not found".to_owned()),
             JobSpec::Pull { image, .. } => {
                 self.images.insert(image.clone());

@@ -347,6 +347,17 @@ fn s7_an_engine_that_takes_the_release_on_trial_along_is_no_failure_of_that_rele
 }
 
 #[test]
+fn why_a_release_did_not_prove_itself_has_the_last_line_that_it_wrote() {
+    let mut world = updating("RUNNING");
+    world.holds = |_| false;
+    world.pass(secs(10));
+    world.engine.containers.get_mut(&container(1)).unwrap().last_line = "out of coffee".to_owned();
+    world.exits(1, 7);
+    world.settle();
+    assert!(world.noted("did not prove itself: it ended with exit code 7: out of coffee"), "{:?}", world.notes);
+}
+
+#[test]
 fn a_kept_container_without_an_update_is_removed() {
     let mut world = World::running();
     let mut left = world.engine.containers[&container(1)].clone();

@@ -58,7 +58,7 @@ const FAILURES: &[Row] = &[
         act: Do(|walk| update(walk, "5.0.0", |app| app.update_to("5.0.0", 105))),
         reports: BACK,
         there: &[OLD, IMAGE, "image prod_501_demo:5.0.0", FOLDER],
-        says: &[("prod", "demo 5.0.0 did not prove itself: it ended with exit code 3"), ("prod", "ends soon")],
+        says: &[("prod", "demo 5.0.0 did not prove itself: it ended with exit code 3: ends soon")],
     },
     Row {
         action: "update to a release that is never healthy",
