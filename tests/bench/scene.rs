@@ -262,6 +262,7 @@ impl<'a> Scene<'a> {
             "cpu_seconds": cpu_ms as f64 / 1000.0,
             "cpu_percent": (cpu_ms as f64 / seconds * 100.0).round() / 1000.0,
             "wakeups_per_s": per_second(|look| look.wakeups), "preemptions_per_s": per_second(|look| look.preemptions),
+            "switches_per_s": per_second(|look| look.wakeups + look.preemptions),
             "written_bytes": written, "written_per_hour": (written as f64 / seconds * 3600.0).round(),
             "files_changed": changed.len(), "files": changed,
             "lines_per_s": rounded(self.watch.lines as f64 / seconds),
