@@ -440,6 +440,9 @@ pub struct Container {
     pub id: String,
     /// Name without the leading slash.
     pub name: String,
+    /// Reference of the image that it was made of; of a project those of its services, sorted and joined by commas. The
+    /// id, if a listing alone tells and the tag has moved on.
+    pub image: String,
     /// `created running paused restarting removing exited dead`.
     pub status: String,
     /// Exit code of the last run.

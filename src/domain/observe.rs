@@ -184,8 +184,10 @@ impl State {
         let left = seen.containers.iter().find(|container| container.name == kept).cloned();
         // An update that was cut off after the release before had ended, or with it: that comes back at once, whoever can
         // be asked for the new one.
-        let ended = found.as_ref().is_some_and(|container| container.status != "running");
-        if app.state == AppState::Updating && (left.is_some() || (ended && app.wanted == AppState::Running)) {
+        let is_lost =
+            |container: &Container| container.status != "running" || self.is_of_another_release(app, container);
+        let lost = app.wanted == AppState::Running && found.as_ref().is_some_and(is_lost);
+        if app.state == AppState::Updating && (left.is_some() || lost) {
             // What the release on trial has is its own until it goes.
             if let Some(container) = &found {
                 self.ports_seen(id, container);
@@ -209,6 +211,18 @@ impl State {
         if is_left && self.needs_no_container(id) {
             self.begin(id, Action::Disband);
         }
+    }
+
+    /// Whether a container is of the release on trial: that may be all there is, if the app did not run before.
+    fn is_of_another_release(&self, app: &App, container: &Container) -> bool {
+        if app.kind() == Kind::Plain {
+            let (repository, tag) = names::split_tag(&container.image);
+            let ours = repository == self.names(app.id, &app.name).image;
+            return ours && tag.is_some_and(|tag| tag != app.version_that_runs());
+        }
+        let Ok(installed) = compose::images(app.definition(Release::Installed)) else { return false };
+        let mut images = container.image.split(',').filter(|image| !image.is_empty() && !image.starts_with("sha256:"));
+        images.any(|image| !installed.values().any(|known| known == image))
     }
 
     fn needs_no_container(&self, id: AppKey) -> bool {

@@ -437,8 +437,8 @@ impl World {
             "RUNNING" => !of_it.is_empty(),
             // What was found in the middle of an update counts as present, whatever runs (table of 5.4).
             "PRESENT" if self.recorded(*app) == Some(AppState::Updating) => true,
-            // Likewise what was found in the middle of a transfer counts as removed.
-            "REMOVED" if self.recorded(*app).is_some_and(is_transfer) => true,
+            // Likewise what was found in the middle of a transfer counts as removed, or as present if it is to be removed.
+            "REMOVED" | "PRESENT" if self.recorded(*app).is_some_and(is_transfer) => true,
             // The confirmation of an update, or the end of one whose release before had to be fetched (decision 30).
             "PRESENT" if payload["updateStatus"] == json!("pending_remote_confirmation") => true,
             "PRESENT"

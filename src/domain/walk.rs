@@ -137,6 +137,10 @@ impl State {
             }
             (Step::Start, Outcome::ImageMissing) if run.fetches == 0 && !run.trial => {
                 run.fetches += 1;
+                if run.action == Action::Restore {
+                    // It is said before the container starts, and would not be true after that.
+                    run.steps.retain(|step| *step != Step::Report(AppState::Present));
+                }
                 insert(&mut run.steps, plan::START_AGAIN);
                 insert(&mut run.steps, plan::FETCH);
                 self.advance(id);

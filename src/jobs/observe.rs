@@ -118,6 +118,7 @@ pub(super) fn of_summary(summary: &ContainerSummary) -> Container {
     Container {
         id: summary.id.clone(),
         name: summary.name().to_owned(),
+        image: summary.image.clone(),
         status: summary.state.clone(),
         exit_code: names::exit_code(&summary.status).unwrap_or_default(),
         ours: is_ours(&summary.labels),
@@ -147,6 +148,7 @@ pub(super) fn of_inspection(inspected: docker::Container) -> Container {
         bindings: bindings.filter_map(|(port, hosts)| binding(port, hosts)).map(published).collect(),
         host_network: inspected.host_config.network_mode == "host",
         ours: is_ours(&inspected.config.labels),
+        image: inspected.config.image,
         of_build: inspected.host_config.extra_hosts.iter().any(|host| host == MARK),
         project: inspected.config.labels.get(PROJECT).cloned(),
         service,

@@ -28,6 +28,7 @@ pub fn aggregate(containers: &[Container]) -> Option<Container> {
     Some(Container {
         id: joined(|container| &container.id),
         name: project.clone(),
+        image: joined(|container| &container.image),
         status: status.to_owned(),
         exit_code: failed.map_or(0, |container| container.exit_code),
         out_of_memory: sorted.iter().any(|container| container.out_of_memory),

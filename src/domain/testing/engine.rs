@@ -277,6 +277,7 @@ impl Engine {
             let container = Container {
                 id: format!("id-{}", self.runs),
                 name: name.clone(),
+                image: images[service].clone(),
                 status: "running".to_owned(),
                 started_at: format!("t{}", self.runs),
                 project: Some(project.name.clone()),
@@ -330,6 +331,7 @@ impl Engine {
         let container = Container {
             id: format!("id-{}", self.runs),
             name: name.clone(),
+            image: launch.image.clone(),
             status: "running".to_owned(),
             started_at: format!("t{}", self.runs),
             bindings,

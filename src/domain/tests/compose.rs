@@ -254,6 +254,43 @@ fn an_update_that_does_not_prove_itself_brings_the_old_definition_back() {
 }
 
 #[test]
+fn s7_whatever_ends_the_agent_during_a_trial_the_release_before_comes_back_and_a_pull_disturbs_nobody() {
+    let images = |world: &World| -> Vec<String> {
+        let of_it = world.engine.containers.values().filter(|container| container.status == "running");
+        of_it.map(|container| container.image.clone()).collect()
+    };
+    let cut_off = |world: &mut World| {
+        world.engine_down();
+        world.crash();
+        world.join();
+        world.settle();
+        world.trace.clear();
+    };
+    let mut world = running();
+    update(&mut world);
+    world.pass(secs(10));
+    assert_eq!(images(&world), ["postgres:16", "registry/apps/web:2.0.0"]);
+    cut_off(&mut world);
+    world.request(1, "RUNNING", compose(json!({"request_update": false})));
+    world.settle();
+    world.engine_up();
+    world.settle();
+    assert_eq!(images(&world), ["postgres:16", "registry/apps/web:1.0.0"]);
+    assert_eq!(world.reports().last().map(String::as_str), Some("1 RUNNING"));
+    assert_eq!(world.take(&["compose"]), ["compose down", "compose up"]);
+    // While it is still pulled the release before runs on.
+    let mut world = running();
+    world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Pull { .. }, .. });
+    update(&mut world);
+    world.settle();
+    cut_off(&mut world);
+    world.engine_up();
+    world.settle();
+    assert_eq!(world.take(&["compose"]), ["compose pull"]);
+    assert_eq!(images(&world), ["postgres:16", "registry/apps/web:1.0.0"]);
+}
+
+#[test]
 fn a_device_that_loses_its_compose_during_a_trial_goes_back_to_the_release_before() {
     let mut world = running();
     world.holds = |spec| matches!(spec, JobSpec::Compose { command: ComposeCommand::Up { .. }, .. });

@@ -275,6 +275,11 @@ fn heal(world: &mut World) -> Result<(), String> {
                 world.state.apps.get(id)
             ));
         }
+        let of_installed = |image: &str| recorded.is_some_and(|row| image.ends_with(&format!(":{}", row.version)));
+        let images: Vec<&str> = of_it.iter().map(|it| it.image.as_str()).collect();
+        if target == "RUNNING" && !PROJECTS.contains(&id.key) && !images.iter().all(|image| of_installed(image)) {
+            return Err(format!("{id}: {recorded:?} runs as {images:?}"));
+        }
         let newest = wanted["newest_version"].as_str().unwrap_or_default();
         let refused = world.state.apps.get(id).and_then(|app| app.refused.as_deref()) == Some(newest);
         let updates = wanted["request_update"] == json!(true) && recorded.is_some() && !refused;
@@ -284,6 +289,9 @@ fn heal(world: &mut World) -> Result<(), String> {
     }
     if world.tables.outbox.is_empty() { Ok(()) } else { Err(format!("reports are left: {:?}", world.tables.outbox)) }
 }
+
+/// One of so many disturbances is followed by rest.
+const HEALS: u64 = 50;
 
 fn run(seed: u64, steps: u32) {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
@@ -295,6 +303,9 @@ fn run(seed: u64, steps: u32) {
         world.notes.clear();
         world.answers.clear();
         verdict = check(&world);
+        if dice.roll(HEALS) == 0 {
+            verdict = verdict.and_then(|()| heal(&mut world));
+        }
         if verdict.is_err() {
             break;
         }

@@ -320,6 +320,46 @@ fn s7_whatever_ends_the_agent_during_a_trial_puts_the_release_before_back_and_tr
 }
 
 #[test]
+fn s7_a_release_on_trial_that_is_all_there_is_is_never_kept_for_the_release_before() {
+    let back = json!({"newest_version": "1.0.0", "request_update": false, "present_version": "1.0.0"});
+    for kills in 1..=4 {
+        let mut world = World::connected();
+        world.request(1, "PRESENT", json!({}));
+        world.settle();
+        world.request(1, "RUNNING", newest("2.0.0"));
+        for kill in 0..kills {
+            world.pass(secs(10));
+            let on_trial = &world.engine.containers[&container(1)];
+            assert!(on_trial.image.ends_with(":2.0.0"), "kill {kill}: {on_trial:?}");
+            world.engine_down();
+            world.crash();
+            world.join();
+            world.settle();
+            if kill == kills - 1 {
+                world.request(1, "RUNNING", back.clone());
+                world.settle();
+            }
+            world.engine_up();
+        }
+        world.pass(secs(100));
+        let runs = &world.engine.containers[&container(1)];
+        assert!(runs.status == "running" && runs.image.ends_with(":1.0.0"), "{kills}: {runs:?}");
+        assert_eq!((world.engine.containers.len(), world.tables.apps[&prod(1)].version.as_str()), (1, "1.0.0"));
+    }
+}
+
+#[test]
+fn s7_an_update_that_still_pulls_does_not_touch_the_container_when_the_agent_comes_back() {
+    let mut world = updating("RUNNING");
+    let before = world.engine.containers[&container(1)].id.clone();
+    world.crash();
+    world.engine_up();
+    world.settle();
+    assert_eq!(world.engine.containers[&container(1)].id, before);
+    assert!(world.engine.is_running(&container(1)));
+}
+
+#[test]
 fn s7_an_engine_that_takes_the_release_on_trial_along_is_no_failure_of_that_release() {
     let mut world = updating("RUNNING");
     world.holds = |_| false;
