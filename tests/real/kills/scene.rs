@@ -222,7 +222,7 @@ impl Scene {
     pub fn updates(&mut self, version: &str, kind: &str) {
         self.offers(version, kind);
         self.mark = self.stage.backend.mark();
-        let mut newest = self.known().update_to(version, 101);
+        let mut newest = self.known().target("RUNNING").update_to(version, 101);
         newest.new_docker_compose = self.is_compose().then(|| self.duo(version));
         self.stage.backend.request_app_state(&newest).expect("the agent takes the request");
         self.becomes("UPDATING");

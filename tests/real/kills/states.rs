@@ -78,6 +78,25 @@ fn after_release(blow: Blow, cut_off: End) -> Option<End> {
     }
 }
 
+/// The same for a release on trial.
+fn after_trial(blow: Blow) -> Option<End> {
+    match blow {
+        Cancel => Some(End::Uninstalled),
+        Session => Some(End::Running("2.0.0")),
+        _ => after_deaths(blow, End::Running("2.0.0")),
+    }
+}
+
+/// Updates the app to 2.0.0, until that runs on trial.
+fn is_on_trial(scene: &mut Scene) {
+    scene.updates("2.0.0", "demo");
+    let new = scene.stage.reference(&scene.app, "2.0.0");
+    wait_until(SOON, "the new release is on trial", || {
+        let found = scene.stage.docker.inspect(&scene.app.container())?;
+        (found["Config"]["Image"] == new.as_str() && found["State"]["Running"] == true).then_some(())
+    });
+}
+
 pub const ALL: &[State] = &[
     State {
         name: "pull DOWNLOADING",
@@ -234,20 +253,22 @@ pub const ALL: &[State] = &[
         app: plain,
         reach: |scene| {
             scene.runs();
-            scene.updates("2.0.0", "demo");
-            let new = scene.stage.reference(&scene.app, "2.0.0");
-            wait_until(SOON, "the new release is on trial", || {
-                let found = scene.stage.docker.inspect(&scene.app.container())?;
-                (found["Config"]["Image"] == new.as_str() && found["State"]["Running"] == true).then_some(())
-            });
+            is_on_trial(scene);
         },
-        end: |blow| match blow {
-            Cancel => Some(End::Uninstalled),
-            Session => Some(End::Running("2.0.0")),
-            _ => after_deaths(blow, End::Running("2.0.0")),
-        },
+        end: after_trial,
         cancel: Some("UNINSTALLED"),
         short: &[Cancel, EngineKilled],
+    },
+    State {
+        name: "update UPDATING, on trial, and nothing ran before",
+        app: plain,
+        reach: |scene| {
+            scene.is_present();
+            is_on_trial(scene);
+        },
+        end: after_trial,
+        cancel: Some("UNINSTALLED"),
+        short: &[Agent],
     },
     State {
         name: "update, between adopt and the removal of the kept container",
@@ -475,11 +496,7 @@ pub const ALL: &[State] = &[
                 (found["Config"]["Image"] == new.as_str() && found["State"]["Running"] == true).then_some(())
             });
         },
-        end: |blow| match blow {
-            Cancel => Some(End::Uninstalled),
-            Session => Some(End::Running("2.0.0")),
-            _ => after_deaths(blow, End::Running("2.0.0")),
-        },
+        end: after_trial,
         cancel: Some("UNINSTALLED"),
         short: &[EngineKilled],
     },
