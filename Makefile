@@ -67,7 +67,7 @@ soak-cycles: ## 1,000 starts and stops of apps on a real engine (SOAK_CYCLES=n; 
 	SOAK_CYCLES=$(or $(SOAK_CYCLES),1000) SOAK_SIDE=$(or $(SOAK_SIDE),9) \
 	  $(CARGO) test --locked --test tests soak::cycles::$(or $(ENGINE),real):: -- --nocapture
 
-kills: ## every state of every action is killed, cancelled and cut off: a table; KILLS=all takes half an hour; needs root
+kills: ## every state of every action is killed, cancelled and cut off: a table; KILLS=all takes eleven minutes; needs root
 	KILLS=$(or $(KILLS),short) $(CARGO) test --locked --test tests real::kills -- --nocapture
 
 fleet: ## 300 sessions at one router that restarts, and when they come back: two tables after two minutes; needs root
